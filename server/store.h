@@ -1,0 +1,90 @@
+// What outlives the process: jobs, their scored iterations, their steps and the checkpoint to continue from.
+#ifndef EPO_SERVER_STORE_H_
+#define EPO_SERVER_STORE_H_
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "epo/v1/job.pb.h"
+
+namespace epo {
+
+// One finished step of a job, committed as a whole.
+struct StepRecord {
+  // The job after the step: completed_iterations, evaluations, run_seconds.
+  v1::Job job;
+  v1::Step step;
+  v1::Iteration iteration;
+  // Run::Save() after the step.
+  std::string checkpoint;
+};
+
+struct ListQuery {
+  // 1 to 1000.
+  int page_size = 50;
+  // Opaque, from the page before; empty for the first.
+  std::string page_token;
+  // Empty: all.
+  std::vector<v1::Job::State> states;
+};
+
+struct JobPage {
+  std::vector<v1::Job> jobs;
+  // Empty on the last page.
+  std::string next_page_token;
+};
+
+// Thread-safe. Every error is a Status: NOT_FOUND for an unknown job, INVALID_ARGUMENT for a bad page token, RESOURCE_EXHAUSTED when
+// the disk is full, UNAVAILABLE or DATA_LOSS for what SQLite reports otherwise. A call that fails has changed nothing.
+class Store {
+ public:
+  // Opens or makes `dir`/epo.db, in WAL mode. FAILED_PRECONDITION names the directory when it cannot be written, when another
+  // process holds it, or when a newer binary wrote it.
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::filesystem::path& dir);
+
+  virtual ~Store() = default;
+
+  // Persists a new job, surviving power loss, before it returns. `request` is what a repeat under the same id is compared with. If
+  // `request_id` is not empty and was used before: returns the earlier job when `request` is equal (the flag is then false), else
+  // ALREADY_EXISTS.
+  struct Created {
+    v1::Job job;
+    bool is_new;
+  };
+  virtual absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
+                                            const std::string& request) = 0;
+
+  // Overwrites a job's row; a terminal state survives power loss.
+  virtual absl::Status UpdateJob(const v1::Job& job) = 0;
+
+  // Appends a step, its iteration, the checkpoint and the job's new row in one transaction.
+  virtual absl::Status AppendStep(const StepRecord& record) = 0;
+
+  virtual absl::StatusOr<v1::Job> GetJob(const std::string& id) const = 0;
+  // Newest first.
+  virtual absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const = 0;
+  // Jobs that are not in a terminal state, oldest first: what a server continues at its start.
+  virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const = 0;
+  virtual absl::Status DeleteJob(const std::string& id) = 0;
+
+  // Empty when the job has made no step.
+  virtual absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const = 0;
+
+  // Up to `limit` steps with index >= `first`, in order.
+  virtual absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
+                                                         int limit) const = 0;
+  // Up to `limit` iterations with index >= `first`, in order.
+  virtual absl::StatusOr<std::vector<v1::Iteration>> GetIterations(const std::string& id, int first,
+                                                                   int limit) const = 0;
+};
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_STORE_H_
