@@ -1,0 +1,354 @@
+#include "server/sqlite_store.h"
+
+#include <SQLiteCpp/Transaction.h>
+
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "server/store_compress.h"
+
+namespace epo {
+namespace {
+
+constexpr int kMaxPageSize = 1000;
+
+// Marks a page token as ours; the number after it is the last listed job's place in the order of
+// creation.
+constexpr char kPageTokenPrefix[] = "jobs-before:";
+
+bool IsTerminal(v1::Job::State state) {
+  return state == v1::Job::SUCCEEDED || state == v1::Job::FAILED || state == v1::Job::CANCELLED;
+}
+
+absl::Status UnknownJob(const std::string& id) {
+  return absl::NotFoundError(absl::StrCat("no job ", id));
+}
+
+int64_t Microseconds(const google::protobuf::Timestamp& time) {
+  return time.seconds() * 1'000'000 + time.nanos() / 1000;
+}
+
+std::string FormatPageToken(int64_t seq) {
+  return absl::WebSafeBase64Escape(absl::StrCat(kPageTokenPrefix, seq));
+}
+
+absl::StatusOr<int64_t> ParsePageToken(const std::string& token) {
+  std::string text;
+  int64_t seq = 0;
+  if (absl::WebSafeBase64Unescape(token, &text)) {
+    absl::string_view number = text;
+    if (absl::ConsumePrefix(&number, kPageTokenPrefix) && absl::SimpleAtoi(number, &seq) &&
+        seq > 0) {
+      return seq;
+    }
+  }
+  return absl::InvalidArgumentError(
+      "page_token: not one that a list of jobs returned; leave it empty for the first page");
+}
+
+// The key of a job's rows in the other tables.
+std::optional<int64_t> FindSeq(SqliteConnection& connection, const std::string& id) {
+  SqliteQuery query = connection.Query("SELECT seq FROM jobs WHERE id = ?");
+  query.BindText(1, id);
+  if (!query.Next()) return std::nullopt;
+  return query.Int(0);
+}
+
+// Whether there was such a job.
+bool OverwriteJob(SqliteConnection& connection, const v1::Job& job) {
+  return connection.Query("UPDATE jobs SET state = ?, job = ? WHERE id = ?")
+             .BindInt(1, job.state())
+             .BindBlob(2, job.SerializeAsString())
+             .BindText(3, job.id())
+             .Run() > 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::filesystem::path& dir) {
+  return SqliteStore::Open(dir);
+}
+
+absl::StatusOr<std::unique_ptr<Store>> SqliteStore::Open(const std::filesystem::path& dir) {
+  absl::StatusOr<StoreLock> lock = StoreLock::Acquire(dir);
+  if (!lock.ok()) return lock.status();
+  const std::filesystem::path file = dir / "epo.db";
+  try {
+    std::unique_ptr<SqliteStore> store(new SqliteStore(*std::move(lock), file));
+    absl::MutexLock hold(&store->write_mutex_);
+    if (absl::Status status = MigrateSchema(store->writer_, file); !status.ok()) return status;
+    const std::string mode =
+        store->writer_.database().execAndGet("PRAGMA journal_mode = WAL").getString();
+    if (mode != "wal") {
+      return absl::FailedPreconditionError(
+          absl::StrCat(file.string(),
+                       ": its file system cannot hold SQLite's write-ahead log; choose a local "
+                       "directory with --state-dir"));
+    }
+    return store;
+  } catch (const SQLite::Exception& error) {
+    return SqliteStatus(error, file, "open the database");
+  }
+}
+
+SqliteStore::SqliteStore(StoreLock lock, std::filesystem::path file)
+    : lock_(std::move(lock)),
+      file_(std::move(file)),
+      writer_(file_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE) {}
+
+template <typename Body>
+absl::Status SqliteStore::Write(const std::string& operation, Durability durability, Body body) {
+  absl::MutexLock hold(&write_mutex_);
+  try {
+    SQLite::Database& database = writer_.database();
+    // Not a cached statement: SQLite applies this pragma while it compiles it.
+    database.exec(durability == Durability::kPowerLoss ? "PRAGMA synchronous = FULL"
+                                                       : "PRAGMA synchronous = NORMAL");
+    SQLite::Transaction transaction(database, SQLite::TransactionBehavior::IMMEDIATE);
+    if (absl::Status status = body(writer_); !status.ok()) return status;
+    transaction.commit();
+    return absl::OkStatus();
+  } catch (const SQLite::Exception& error) {
+    return SqliteStatus(error, file_, operation);
+  }
+}
+
+template <typename Body>
+std::invoke_result_t<Body, SqliteConnection&> SqliteStore::Read(const std::string& operation,
+                                                                Body body) const {
+  std::unique_ptr<SqliteConnection> connection;
+  {
+    absl::MutexLock hold(&readers_mutex_);
+    if (!idle_readers_.empty()) {
+      connection = std::move(idle_readers_.back());
+      idle_readers_.pop_back();
+    }
+  }
+  try {
+    if (!connection) connection = std::make_unique<SqliteConnection>(file_, SQLite::OPEN_READONLY);
+    auto result = body(*connection);
+    absl::MutexLock hold(&readers_mutex_);
+    idle_readers_.push_back(std::move(connection));
+    return result;
+  } catch (const SQLite::Exception& error) {
+    return SqliteStatus(error, file_, operation);
+  }
+}
+
+absl::Status SqliteStore::Damaged(const std::string& operation) const {
+  return absl::DataLossError(
+      absl::StrCat("cannot ", operation, " in ", file_.string(), ": the stored bytes are damaged"));
+}
+
+absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
+                                                      const std::string& request_id,
+                                                      const std::string& request) {
+  const std::string operation = absl::StrCat("create job ", job.id());
+  Created created{job, true};
+  absl::Status status = Write(operation, Durability::kPowerLoss, [&](SqliteConnection& connection) {
+    SqliteQuery earlier = connection.Query("SELECT request, job FROM jobs WHERE request_id = ?");
+    if (earlier.BindText(1, request_id).Next()) {
+      created.is_new = false;
+      if (!created.job.ParseFromString(earlier.Blob(1))) return Damaged(operation);
+      if (earlier.Blob(0) == request) return absl::OkStatus();
+      return absl::AlreadyExistsError(absl::StrCat("request_id: ", request_id,
+                                                   " was used for another request, that of job ",
+                                                   created.job.id()));
+    }
+    if (FindSeq(connection, job.id())) {
+      return absl::AlreadyExistsError(absl::StrCat("job ", job.id(), " exists"));
+    }
+    connection
+        .Query(
+            "INSERT INTO jobs (id, state, create_time, request_id, request, job) VALUES (?, ?, ?, "
+            "?, ?, ?)")
+        .BindText(1, job.id())
+        .BindInt(2, job.state())
+        .BindInt(3, Microseconds(job.create_time()))
+        .BindOptionalText(4, request_id)
+        .BindBlob(5, request)
+        .BindBlob(6, job.SerializeAsString())
+        .Run();
+    return absl::OkStatus();
+  });
+  if (!status.ok()) return status;
+  return created;
+}
+
+absl::Status SqliteStore::UpdateJob(const v1::Job& job) {
+  return Write(absl::StrCat("update job ", job.id()),
+               IsTerminal(job.state()) ? Durability::kPowerLoss : Durability::kProcessCrash,
+               [&](SqliteConnection& connection) {
+                 return OverwriteJob(connection, job) ? absl::OkStatus() : UnknownJob(job.id());
+               });
+}
+
+absl::Status SqliteStore::AppendStep(const StepRecord& record) {
+  const std::string& id = record.job.id();
+  const int index = record.step.index();
+  if (record.iteration.index() != index) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "step ", index, " of job ", id, " comes with iteration ", record.iteration.index()));
+  }
+  const std::string iteration = Compress(record.iteration.SerializeAsString());
+  return Write(
+      absl::StrCat("append step ", index, " of job ", id),
+      IsTerminal(record.job.state()) ? Durability::kPowerLoss : Durability::kProcessCrash,
+      [&](SqliteConnection& connection) {
+        const std::optional<int64_t> seq = FindSeq(connection, id);
+        if (!seq) return UnknownJob(id);
+        {
+          SqliteQuery next =
+              connection.Query("SELECT coalesce(max(idx) + 1, 0) FROM steps WHERE job = ?");
+          next.BindInt(1, *seq).Next();
+          if (next.Int(0) != index) {
+            return absl::FailedPreconditionError(absl::StrCat(
+                "step ", index, " of job ", id, " is not its next one, ", next.Int(0)));
+          }
+        }
+        connection.Query("INSERT INTO steps (job, idx, step) VALUES (?, ?, ?)")
+            .BindInt(1, *seq)
+            .BindInt(2, index)
+            .BindBlob(3, record.step.SerializeAsString())
+            .Run();
+        connection.Query("INSERT INTO iterations (job, idx, iteration) VALUES (?, ?, ?)")
+            .BindInt(1, *seq)
+            .BindInt(2, index)
+            .BindBlob(3, iteration)
+            .Run();
+        connection.Query("INSERT OR REPLACE INTO checkpoints (job, checkpoint) VALUES (?, ?)")
+            .BindInt(1, *seq)
+            .BindBlob(2, record.checkpoint)
+            .Run();
+        OverwriteJob(connection, record.job);
+        return absl::OkStatus();
+      });
+}
+
+absl::Status SqliteStore::DeleteJob(const std::string& id) {
+  return Write(absl::StrCat("delete job ", id), Durability::kProcessCrash,
+               [&](SqliteConnection& connection) {
+                 const int deleted =
+                     connection.Query("DELETE FROM jobs WHERE id = ?").BindText(1, id).Run();
+                 return deleted > 0 ? absl::OkStatus() : UnknownJob(id);
+               });
+}
+
+absl::StatusOr<v1::Job> SqliteStore::GetJob(const std::string& id) const {
+  const std::string operation = absl::StrCat("read job ", id);
+  return Read(operation, [&](SqliteConnection& connection) -> absl::StatusOr<v1::Job> {
+    SqliteQuery query = connection.Query("SELECT job FROM jobs WHERE id = ?");
+    if (!query.BindText(1, id).Next()) return UnknownJob(id);
+    v1::Job job;
+    if (!job.ParseFromString(query.Blob(0))) return Damaged(operation);
+    return job;
+  });
+}
+
+absl::StatusOr<JobPage> SqliteStore::ListJobs(const ListQuery& list) const {
+  if (list.page_size < 1 || list.page_size > kMaxPageSize) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("page_size: ", list.page_size, " is not in 1 to ", kMaxPageSize));
+  }
+  absl::StatusOr<int64_t> before = std::numeric_limits<int64_t>::max();
+  if (!list.page_token.empty()) before = ParsePageToken(list.page_token);
+  if (!before.ok()) return before.status();
+
+  // The inner query reads nothing but the index on (state, seq), however many other jobs there are.
+  constexpr char kAll[] = "SELECT seq, job FROM jobs WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
+  constexpr char kFiltered[] =
+      "SELECT seq, job FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE state IN "
+      "(SELECT value FROM json_each(?3)) AND seq < ?1 ORDER BY seq DESC LIMIT ?2) ORDER BY seq "
+      "DESC";
+  return Read("list jobs", [&](SqliteConnection& connection) -> absl::StatusOr<JobPage> {
+    SqliteQuery query = connection.Query(list.states.empty() ? kAll : kFiltered);
+    // One more than the page tells whether another follows.
+    query.BindInt(1, *before).BindInt(2, list.page_size + 1);
+    if (!list.states.empty()) {
+      query.BindText(3, absl::StrCat("[", absl::StrJoin(list.states, ","), "]"));
+    }
+    JobPage page;
+    int64_t last = 0;
+    while (query.Next()) {
+      if (static_cast<int>(page.jobs.size()) == list.page_size) {
+        page.next_page_token = FormatPageToken(last);
+        break;
+      }
+      last = query.Int(0);
+      if (!page.jobs.emplace_back().ParseFromString(query.Blob(1))) return Damaged("list jobs");
+    }
+    return page;
+  });
+}
+
+absl::StatusOr<std::vector<v1::Job>> SqliteStore::UnfinishedJobs() const {
+  const std::string operation = "read the unfinished jobs";
+  return Read(operation, [&](SqliteConnection& connection) -> absl::StatusOr<std::vector<v1::Job>> {
+    SqliteQuery query = connection.Query(
+        "SELECT job FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE state NOT IN (?, ?, ?)) "
+        "ORDER BY seq");
+    query.BindInt(1, v1::Job::SUCCEEDED).BindInt(2, v1::Job::FAILED).BindInt(3, v1::Job::CANCELLED);
+    std::vector<v1::Job> jobs;
+    while (query.Next()) {
+      if (!jobs.emplace_back().ParseFromString(query.Blob(0))) return Damaged(operation);
+    }
+    return jobs;
+  });
+}
+
+absl::StatusOr<std::string> SqliteStore::GetCheckpoint(const std::string& id) const {
+  return Read(absl::StrCat("read the checkpoint of job ", id),
+              [&](SqliteConnection& connection) -> absl::StatusOr<std::string> {
+                const std::optional<int64_t> seq = FindSeq(connection, id);
+                if (!seq) return UnknownJob(id);
+                SqliteQuery query =
+                    connection.Query("SELECT checkpoint FROM checkpoints WHERE job = ?");
+                return query.BindInt(1, *seq).Next() ? query.Blob(0) : "";
+              });
+}
+
+template <typename Message, typename Decode>
+absl::StatusOr<std::vector<Message>> SqliteStore::ReadRows(const std::string& operation,
+                                                           const char* sql, const std::string& id,
+                                                           int first, int limit,
+                                                           Decode decode) const {
+  if (limit < 1) return absl::InvalidArgumentError(absl::StrCat("limit: ", limit, " is below 1"));
+  return Read(operation, [&](SqliteConnection& connection) -> absl::StatusOr<std::vector<Message>> {
+    const std::optional<int64_t> seq = FindSeq(connection, id);
+    if (!seq) return UnknownJob(id);
+    SqliteQuery query = connection.Query(sql);
+    query.BindInt(1, *seq).BindInt(2, first).BindInt(3, limit);
+    std::vector<Message> messages;
+    while (query.Next()) {
+      if (!decode(query.Blob(0), messages.emplace_back())) return Damaged(operation);
+    }
+    return messages;
+  });
+}
+
+absl::StatusOr<std::vector<v1::Step>> SqliteStore::GetSteps(const std::string& id, int first,
+                                                            int limit) const {
+  return ReadRows<v1::Step>(
+      absl::StrCat("read the steps of job ", id),
+      "SELECT step FROM steps WHERE job = ? AND idx >= ? ORDER BY idx LIMIT ?", id, first, limit,
+      [](const std::string& blob, v1::Step& step) { return step.ParseFromString(blob); });
+}
+
+absl::StatusOr<std::vector<v1::Iteration>> SqliteStore::GetIterations(const std::string& id,
+                                                                      int first, int limit) const {
+  return ReadRows<v1::Iteration>(
+      absl::StrCat("read the iterations of job ", id),
+      "SELECT iteration FROM iterations WHERE job = ? AND idx >= ? ORDER BY idx LIMIT ?", id, first,
+      limit, [](const std::string& blob, v1::Iteration& iteration) {
+        const std::optional<std::string> bytes = Decompress(blob);
+        return bytes && iteration.ParseFromString(*bytes);
+      });
+}
+
+}  // namespace epo

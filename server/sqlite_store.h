@@ -1,0 +1,77 @@
+// The Store as one SQLite database in WAL mode.
+#ifndef EPO_SERVER_SQLITE_STORE_H_
+#define EPO_SERVER_SQLITE_STORE_H_
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "server/sqlite_connection.h"
+#include "server/store.h"
+#include "server/store_lock.h"
+
+namespace epo {
+
+// Writes take turns on one connection; each read takes an idle connection of its own, so that it
+// waits neither for a write nor for another read.
+class SqliteStore final : public Store {
+ public:
+  // See Store::Open.
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::filesystem::path& dir);
+
+  absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
+                                    const std::string& request) override;
+  absl::Status UpdateJob(const v1::Job& job) override;
+  absl::Status AppendStep(const StepRecord& record) override;
+  absl::Status DeleteJob(const std::string& id) override;
+
+  absl::StatusOr<v1::Job> GetJob(const std::string& id) const override;
+  absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override;
+  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override;
+  absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override;
+  absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
+                                                 int limit) const override;
+  absl::StatusOr<std::vector<v1::Iteration>> GetIterations(const std::string& id, int first,
+                                                           int limit) const override;
+
+ private:
+  // Whether a commit waits until the disk has it. Without, power loss (not a crash of the process)
+  // may undo the last commits.
+  enum class Durability { kProcessCrash, kPowerLoss };
+
+  SqliteStore(StoreLock lock, std::filesystem::path file);
+
+  // Runs `body(connection)` -> Status in one transaction, which is kept if the status is OK.
+  // `operation` goes into error messages.
+  template <typename Body>
+  absl::Status Write(const std::string& operation, Durability durability, Body body);
+  // Runs `body(connection)`, which returns a StatusOr, on a read connection.
+  template <typename Body>
+  std::invoke_result_t<Body, SqliteConnection&> Read(const std::string& operation, Body body) const;
+  // Reads a job's rows with `sql`, which takes the job's seq, the first index and the limit;
+  // `decode(blob, message)` is false for a damaged blob.
+  template <typename Message, typename Decode>
+  absl::StatusOr<std::vector<Message>> ReadRows(const std::string& operation, const char* sql,
+                                                const std::string& id, int first, int limit,
+                                                Decode decode) const;
+  absl::Status Damaged(const std::string& operation) const;
+
+  const StoreLock lock_;
+  const std::filesystem::path file_;
+
+  absl::Mutex write_mutex_;
+  SqliteConnection writer_ ABSL_GUARDED_BY(write_mutex_);
+
+  // Never more than the reads that ran at once.
+  mutable absl::Mutex readers_mutex_;
+  mutable std::vector<std::unique_ptr<SqliteConnection>> idle_readers_
+      ABSL_GUARDED_BY(readers_mutex_);
+};
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_SQLITE_STORE_H_
