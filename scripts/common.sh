@@ -56,7 +56,7 @@ ensure_wheels() {
     file=$ROOT/scripts/requirements/$set.txt stamp=$ROOT/.venv/.installed-$set
     cmp -s "$file" "$stamp" && continue
     # The files pin the whole closure, so nothing is resolved, and torch comes without what only its CUDA side needs.
-    phase "pip-$set" "$PYTHON" -m pip install --no-input --no-deps -r "$file" || return
+    phase "pip-$set" "$PYTHON" -m pip install --no-input --no-compile --no-deps -r "$file" || return
     cp "$file" "$stamp"
   done
 }
