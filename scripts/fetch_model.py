@@ -5,6 +5,7 @@ phi-2:   downloads microsoft/phi-2 with huggingface_hub.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -179,6 +180,20 @@ def fetch_phi2(out):
 MODELS = {"smollm2": ("smollm2-135m", fetch_smollm2), "phi-2": ("phi-2", fetch_phi2)}
 
 
+@contextlib.contextmanager
+def part_directory(model, target):
+    """A hidden folder beside `target` to fill. A download's stays when it is interrupted, to be resumed."""
+    if model == "phi-2":
+        out = target.with_name(f".{target.name}.part")
+        out.mkdir(exist_ok=True)
+        yield out
+    else:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+            out = pathlib.Path(temporary) / target.name
+            out.mkdir()
+            yield out
+
+
 def complete(directory):
     """A directory appears under its name only when it is whole; this catches one that lost files later."""
     return all((directory / name).is_file() for name in FILES) and any(directory.glob("*.safetensors"))
@@ -199,13 +214,12 @@ def main():
         return 1
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
-            out = pathlib.Path(temporary) / target.name
-            out.mkdir()
+        with part_directory(args.model, target) as out:
             fetch(out)
             os.rename(out, target)
     except Exception as error:  # pylint: disable=broad-except
-        print(f"fetch-model: {args.model}: {type(error).__name__}: {error}", file=sys.stderr)
+        reason = " ".join(str(error).split())
+        print(f"fetch-model: {args.model}: {type(error).__name__}: {reason}", file=sys.stderr)
         return 1
     print(f"{target}: written")
     return 0
