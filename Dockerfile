@@ -1,7 +1,7 @@
 # epo-server and epo, for CPU and GPU.
 #
-#   docker build -t epo .                          CPU: 1.5 GB less
-#   docker build -t epo --build-arg SETUP=--gpu .  with the CUDA libraries of libtorch; the host needs only NVIDIA's driver and container toolkit
+#   docker build -t epo .                          for the CPU
+#   docker build -t epo --build-arg SETUP=--gpu .  also with the CUDA libraries, 2.7 GB more; the host needs NVIDIA's driver and container toolkit
 #   docker run -p 127.0.0.1:50051:50051 -v $PWD/models/smollm2-135m:/model:ro -v epo-state:/state epo
 #   docker run --gpus all ... epo --model /model --state-dir /state --listen 0.0.0.0:50051 --device cuda:0
 FROM debian:12 AS build
