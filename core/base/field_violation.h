@@ -7,8 +7,8 @@
 
 namespace epo {
 
-// One bad field. `field` is its name in the core's option struct ("top_k"), in the wire contract's spelling; the edge prefixes
-// the path of the message that holds it.
+// One bad field. `field` is its name in the core's option struct ("top_k"), in the wire contract's
+// spelling; the edge prefixes the path of the message that holds it.
 struct FieldViolation {
   std::string field;
   // One sentence with the value that was given and the values that would do.

@@ -1,4 +1,5 @@
-// Scores prompts on the resident model: parents with gradients, candidates packed. docs/epo.md has the equations.
+// Scores prompts on the resident model: parents with gradients, candidates packed. docs/epo.md has
+// the equations.
 #ifndef EPO_CORE_EVALUATE_EVALUATOR_H_
 #define EPO_CORE_EVALUATE_EVALUATOR_H_
 
@@ -14,19 +15,23 @@
 
 namespace epo {
 
-// What the search ranks a prompt by. Rounded to float32 whatever the model's dtype (parity with the reference implementation).
+// What the search ranks a prompt by. Rounded to float32 whatever the model's dtype (parity with the
+// reference implementation).
 struct Score {
   // f(t).
   float target = 0;
-  // x(t), nats a token: the mean of -log p(t_i | t_<i) over i = 1..n-1. NaN for a prompt of one token.
+  // x(t), nats a token: the mean of -log p(t_i | t_<i) over i = 1..n-1. NaN for a prompt of one
+  // token.
   float cross_entropy = 0;
 
   friend bool operator==(const Score&, const Score&) = default;
 };
 
-// A prompt that the model has read, with what its children need: its score, K/V of every layer, log-probabilities, and, if asked
-// for, the gradients of target and cross-entropy, kept apart so that they serve every penalty. Immutable. Holds device memory until
-// the last reference goes; references may be dropped on any thread of a CPU model, only on the evaluator's thread of a CUDA model.
+// A prompt that the model has read, with what its children need: its score, K/V of every layer,
+// log-probabilities, and, if asked for, the gradients of target and cross-entropy, kept apart so
+// that they serve every penalty. Immutable. Holds device memory until the last reference goes;
+// references may be dropped on any thread of a CPU model, only on the evaluator's thread of a CUDA
+// model.
 class Prepared {
  public:
   virtual ~Prepared() = default;
@@ -46,11 +51,13 @@ struct PrepareRequest {
   bool gradients = true;
 };
 
-// Asks for the token that has the given rank among those whose gradient promises the most at one position.
+// Asks for the token that has the given rank among those whose gradient promises the most at one
+// position.
 struct SubstituteQuery {
   // Prepared with gradients. Borrowed for the call.
   const Prepared* parent = nullptr;
-  // The cross-entropy penalty lambda of -f + lambda * x, whose gradient with respect to the position's one-hot token ranks tokens.
+  // The cross-entropy penalty lambda of -f + lambda * x, whose gradient with respect to the
+  // position's one-hot token ranks tokens.
   float penalty = 0;
   int position = 0;
   // 0 is the most negative gradient. Below the number of allowed tokens.
@@ -71,7 +78,8 @@ struct Candidate {
 // How much of the exhaustive work the last Score() calls did; counts since the evaluator was made.
 struct EvaluatorCounters {
   int64_t candidates = 0;
-  // Rows (tokens) that entered the first layer, and rows that the output head saw; and what scoring each candidate alone would need.
+  // Rows (tokens) that entered the first layer, and rows that the output head saw; and what scoring
+  // each candidate alone would need.
   int64_t rows = 0;
   int64_t head_rows = 0;
   int64_t exhaustive_rows = 0;
@@ -83,8 +91,9 @@ struct EvaluatorOptions {
   int max_rows = 4096;
 };
 
-// Owned by one thread: no method is safe to call concurrently with another. Requests of many jobs may be mixed in one call; they
-// share the matrix products and do not otherwise influence each other.
+// Owned by one thread: no method is safe to call concurrently with another. Requests of many jobs
+// may be mixed in one call; they share the matrix products and do not otherwise influence each
+// other.
 class Evaluator {
  public:
   // `model` must outlive the evaluator.
@@ -92,12 +101,14 @@ class Evaluator {
 
   virtual ~Evaluator() = default;
 
-  // Reads each prompt; results in the requests' order. INVALID_ARGUMENT for an empty or over-long prompt, an id without an
-  // embedding row or an objective outside the model; RESOURCE_EXHAUSTED when the device's memory does not suffice.
+  // Reads each prompt; results in the requests' order. INVALID_ARGUMENT for an empty or over-long
+  // prompt, an id without an embedding row or an objective outside the model; RESOURCE_EXHAUSTED
+  // when the device's memory does not suffice.
   virtual absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) = 0;
 
-  // The substitutes asked for, in the queries' order. The gradient is rounded to float32 before it is ranked.
+  // The substitutes asked for, in the queries' order. The gradient is rounded to float32 before it
+  // is ranked.
   virtual absl::StatusOr<std::vector<TokenId>> Substitutes(
       std::span<const SubstituteQuery> queries) = 0;
 

@@ -13,8 +13,8 @@ namespace epo {
 
 // Immutable, thread-safe, shared by the jobs that use it.
 struct AllowedTokens {
-  // Ascending. When every id below the tokenizer's size is allowed, ids[i] == i, so that a uniform draw of an index is the
-  // reference implementation's draw of an id.
+  // Ascending. When every id below the tokenizer's size is allowed, ids[i] == i, so that a uniform
+  // draw of an index is the reference implementation's draw of an id.
   std::vector<TokenId> ids;
   // One byte for each of the model's embedding rows: 1 where allowed.
   std::vector<uint8_t> mask;

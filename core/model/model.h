@@ -17,16 +17,19 @@ struct Weights;  // core/model/weights.h; holds tensors, so kept out of this hea
 struct ModelOptions {
   // "cpu", "cuda:N", or "auto": the first CUDA device where there is one, else the CPU.
   std::string device = "auto";
-  // "float64", "float32", "bfloat16", "float16", or "auto": bfloat16 on a CUDA device or a CPU with native bfloat16, else float32.
+  // "float64", "float32", "bfloat16", "float16", or "auto": bfloat16 on a CUDA device or a CPU with
+  // native bfloat16, else float32.
   std::string dtype = "auto";
 };
 
-// Thread-safe: immutable once loaded, shared by reference. Its tensors may be touched only by the thread that runs the evaluator.
+// Thread-safe: immutable once loaded, shared by reference. Its tensors may be touched only by the
+// thread that runs the evaluator.
 class Model {
  public:
-  // Loads config.json, tokenizer.json and model.safetensors (or the shards that model.safetensors.index.json names) from `dir`.
-  // Weights stay memory-mapped where the device and dtype allow it. INVALID_ARGUMENT or NOT_FOUND names the file, and within it the
-  // key or the tensor, that is missing or wrong; UNAVAILABLE when the device cannot be used.
+  // Loads config.json, tokenizer.json and model.safetensors (or the shards that
+  // model.safetensors.index.json names) from `dir`. Weights stay memory-mapped where the device and
+  // dtype allow it. INVALID_ARGUMENT or NOT_FOUND names the file, and within it the key or the
+  // tensor, that is missing or wrong; UNAVAILABLE when the device cannot be used.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::filesystem::path& dir,
                                                      const ModelOptions& options);
 
@@ -40,7 +43,8 @@ class Model {
 
   // The directory's name.
   const std::string& name() const { return name_; }
-  // 32 hex digits over config.json and the weights' headers and sizes; equal for equal checkpoints, whatever the device and dtype.
+  // 32 hex digits over config.json and the weights' headers and sizes; equal for equal checkpoints,
+  // whatever the device and dtype.
   const std::string& fingerprint() const { return fingerprint_; }
   // Resolved: "cpu" or "cuda:N".
   const std::string& device() const { return device_; }

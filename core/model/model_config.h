@@ -1,4 +1,5 @@
-// A decoder described by numbers: what distinguishes Phi from Llama, read from a checkpoint's config.json.
+// A decoder described by numbers: what distinguishes Phi from Llama, read from a checkpoint's
+// config.json.
 #ifndef EPO_CORE_MODEL_MODEL_CONFIG_H_
 #define EPO_CORE_MODEL_MODEL_CONFIG_H_
 
@@ -13,9 +14,11 @@ namespace epo {
 enum class Norm { kLayerNorm, kRmsNorm };
 enum class Activation { kGelu, kGeluTanh, kSilu, kRelu };
 
-// Immutable once parsed. All sizes are positive and consistent with each other (ParseModelConfig checks them).
+// Immutable once parsed. All sizes are positive and consistent with each other (ParseModelConfig
+// checks them).
 struct ModelConfig {
-  // `model_type` of config.json: "phi" or "llama". Picks the table of tensor names, see core/model/weights.cc.
+  // `model_type` of config.json: "phi" or "llama". Picks the table of tensor names, see
+  // core/model/weights.cc.
   std::string architecture;
 
   int64_t hidden_size = 0;
@@ -31,7 +34,8 @@ struct ModelConfig {
   // The most tokens a prompt may have.
   int64_t context_length = 0;
 
-  // The first `rotary_dim` channels of each head are rotated (all of them in Llama, 32 of 80 in Phi-2).
+  // The first `rotary_dim` channels of each head are rotated (all of them in Llama, 32 of 80 in
+  // Phi-2).
   int64_t rotary_dim = 0;
   double rope_theta = 10000.0;
 
@@ -39,7 +43,8 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   Activation activation = Activation::kSilu;
 
-  // Attention and MLP both read the same normalised input (Phi) instead of following each other (Llama).
+  // Attention and MLP both read the same normalised input (Phi) instead of following each other
+  // (Llama).
   bool parallel_block = false;
   // The MLP multiplies its activation by a second projection (SwiGLU).
   bool gated_mlp = false;
@@ -50,10 +55,11 @@ struct ModelConfig {
   bool tied_head = false;
 };
 
-// Reads `path`, a config.json as Hugging Face writes it, with rope_theta and partial_rotary_factor at the top level or under
-// rope_parameters. INVALID_ARGUMENT names the file and the key for a bad value, an architecture other than phi or llama, and for
-// every feature that the decoder does not compute (rope scaling, qk_layernorm, an unknown hidden_act): never silently ignored.
-// NOT_FOUND when there is no such file.
+// Reads `path`, a config.json as Hugging Face writes it, with rope_theta and partial_rotary_factor
+// at the top level or under rope_parameters. INVALID_ARGUMENT names the file and the key for a bad
+// value, an architecture other than phi or llama, and for every feature that the decoder does not
+// compute (rope scaling, qk_layernorm, an unknown hidden_act): never silently ignored. NOT_FOUND
+// when there is no such file.
 absl::StatusOr<ModelConfig> ParseModelConfig(const std::filesystem::path& path);
 
 }  // namespace epo

@@ -17,8 +17,8 @@ struct Objective {
   friend bool operator==(const Objective&, const Objective&) = default;
 };
 
-// The fields of `objective` that do not exist in a model of this shape; empty when it is good. Fields are named
-// "neuron.layer" and "neuron.neuron".
+// The fields of `objective` that do not exist in a model of this shape; empty when it is good.
+// Fields are named "neuron.layer" and "neuron.neuron".
 FieldViolations ValidateObjective(const Objective& objective, const ModelConfig& config);
 
 }  // namespace epo

@@ -15,16 +15,27 @@ struct ScoredPrompt {
   Score score;
 };
 
-// Both collect candidates in the order of the history and answer with distinct prompts sorted by cross-entropy. A candidate whose
-// target or cross-entropy is NaN never enters. Not thread-safe.
+// Both collect candidates in the order of the history and answer with distinct prompts sorted by
+// cross-entropy. A candidate whose target or cross-entropy is NaN never enters. Not thread-safe.
 
-// For each penalty of 1 / linspace(0, 50, 1000)[1:], the first candidate with the least -f + penalty * x, in float64 over the
-// float32 scores: the frontier of the reference implementation's build_pareto_frontier.
+// For each penalty of 1 / linspace(0, 50, 1000)[1:], the first candidate with the least -f +
+// penalty * x, in float64 over the float32 scores: the frontier of the reference implementation's
+// build_pareto_frontier.
 class PenaltyFrontier {
  public:
   PenaltyFrontier();
   void Add(const Prompt& ids, Score score);
   std::vector<ScoredPrompt> Points() const;
+
+  // The whole state: the candidates that some penalty chose, and for each penalty an index into
+  // them, -1 where there is none yet.
+  struct Snapshot {
+    std::vector<ScoredPrompt> chosen;
+    std::vector<int> by_penalty;
+  };
+  Snapshot Save() const;
+  // False, and nothing changed, when `snapshot` is not a state of this class.
+  bool Restore(const Snapshot& snapshot);
 
  private:
   struct Entry {
@@ -35,7 +46,8 @@ class PenaltyFrontier {
   std::vector<Entry> entries_;
 };
 
-// Every candidate that no other dominates (target at least as great and cross-entropy at least as small, one of them strictly).
+// Every candidate that no other dominates (target at least as great and cross-entropy at least as
+// small, one of them strictly).
 class ParetoSet {
  public:
   void Add(const Prompt& ids, Score score);

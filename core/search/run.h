@@ -1,4 +1,5 @@
-// A search together with what the model has prepared for it, and the step that advances many of them in one round.
+// A search together with what the model has prepared for it, and the step that advances many of
+// them in one round.
 #ifndef EPO_CORE_SEARCH_RUN_H_
 #define EPO_CORE_SEARCH_RUN_H_
 
@@ -54,14 +55,16 @@ class Run {
   std::string Save() const;
 
  private:
-  friend class Round;
+  friend absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
+                                                              std::span<Run* const> runs);
   struct State;
   explicit Run(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 
-// Advances each of `runs`, none of them done, by one step, all in one pass over the model: substitutes, candidates, then the
-// survivors. Results in the order of `runs`. An error is of the whole round (the device failed); no run has then advanced.
+// Advances each of `runs`, none of them done, by one step, all in one pass over the model:
+// substitutes, candidates, then the survivors. Results in the order of `runs`. An error is of the
+// whole round (the device failed); no run has then advanced.
 absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
                                                      std::span<Run* const> runs);
 

@@ -1,4 +1,5 @@
-// EPO itself as a state machine that owns no model: it asks for children to be scored and is told their scores.
+// EPO itself as a state machine that owns no model: it asks for children to be scored and is told
+// their scores.
 #ifndef EPO_CORE_SEARCH_SEARCH_H_
 #define EPO_CORE_SEARCH_SEARCH_H_
 
@@ -39,12 +40,14 @@ struct SearchOptions {
   bool allow_special_tokens = false;
 };
 
-// Every field of `options` that is out of range for a model of this shape with `allowed` tokens; field names as in SearchOptions,
-// which are the wire contract's ("initial_prompts[2]" for one of many, "restart_penalty.low"). Empty when all are good.
+// Every field of `options` that is out of range for a model of this shape with `allowed` tokens;
+// field names as in SearchOptions, which are the wire contract's ("initial_prompts[2]" for one of
+// many, "restart_penalty.low"). Empty when all are good.
 FieldViolations ValidateSearchOptions(const SearchOptions& options, const ModelConfig& config,
                                       const AllowedTokens& allowed);
 
-// A child to make: the slot's parent with the token at `position` replaced by the one of gradient rank `rank`.
+// A child to make: the slot's parent with the token at `position` replaced by the one of gradient
+// rank `rank`.
 struct Mutation {
   int slot = 0;
   int position = 0;
@@ -63,15 +66,17 @@ struct Iteration {
   std::optional<float> restart_penalty;
 };
 
-// The order of calls is Ask(), Tell(), Ask(), Tell(), ... until done(). Draws happen in the reference implementation's order from
-// its generator, so equal options and scores give an equal run. Not thread-safe.
+// The order of calls is Ask(), Tell(), Ask(), Tell(), ... until done(). Draws happen in the
+// reference implementation's order from its generator, so equal options and scores give an equal
+// run. Not thread-safe.
 class Search {
  public:
   // `options` must be valid. `allowed` is shared with the caller.
   static std::unique_ptr<Search> Create(const SearchOptions& options,
                                         std::shared_ptr<const AllowedTokens> allowed);
 
-  // Continues where Save() stood, bit for bit. INVALID_ARGUMENT when `blob` is not what Save() wrote for these options.
+  // Continues where Save() stood, bit for bit. INVALID_ARGUMENT when `blob` is not what Save()
+  // wrote for these options.
   static absl::StatusOr<std::unique_ptr<Search>> Restore(
       const SearchOptions& options, std::shared_ptr<const AllowedTokens> allowed,
       std::string_view blob);
@@ -90,7 +95,8 @@ class Search {
   // Draws the next iteration's children. Child c comes from slot c mod M.
   virtual std::vector<Mutation> Ask() = 0;
 
-  // `parent_scores`: one a slot; `children` and `child_scores`: one a mutation that Ask() returned, in its order.
+  // `parent_scores`: one a slot; `children` and `child_scores`: one a mutation that Ask() returned,
+  // in its order.
   virtual Iteration Tell(std::span<const Score> parent_scores, std::vector<Prompt> children,
                          std::span<const Score> child_scores) = 0;
 

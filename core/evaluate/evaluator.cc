@@ -1,0 +1,152 @@
+#include "core/evaluate/evaluator.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/evaluate/prepare.h"
+#include "core/evaluate/score.h"
+#include "core/evaluate/substitutes.h"
+
+namespace epo {
+namespace {
+
+// Rows of one Prepare pass. Fewer than a scoring pass takes, since each holds a row of
+// log-probabilities over the vocabulary.
+constexpr size_t kPrepareRows = 256;
+
+absl::Status DeviceError(const char* doing, const c10::Error& error) {
+  const std::string what = absl::StrCat(doing, ": ", error.what_without_backtrace());
+  return what.find("out of memory") != std::string::npos ||
+                 what.find("allocate memory") != std::string::npos
+             ? absl::ResourceExhaustedError(what)
+             : absl::InternalError(what);
+}
+
+class PackedEvaluator final : public Evaluator {
+ public:
+  PackedEvaluator(const Model& model, const EvaluatorOptions& options)
+      : model_(model), max_rows_(static_cast<size_t>(std::max(1, options.max_rows))) {}
+
+  absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
+      std::span<const PrepareRequest> requests) override {
+    for (const PrepareRequest& request : requests) {
+      if (absl::Status status = Check(request); !status.ok()) return status;
+    }
+    std::vector<std::shared_ptr<const Prepared>> results;
+    try {
+      for (size_t first = 0; first < requests.size();) {
+        size_t rows = requests[first].prompt.size();
+        size_t last = first + 1;
+        while (last < requests.size() && rows + requests[last].prompt.size() <= kPrepareRows &&
+               requests[last].gradients == requests[first].gradients) {
+          rows += requests[last++].prompt.size();
+        }
+        auto pass = PreparePass(model_, requests.subspan(first, last - first));
+        std::move(pass.begin(), pass.end(), std::back_inserter(results));
+        first = last;
+      }
+    } catch (const c10::Error& error) {
+      return DeviceError("reading prompts", error);
+    }
+    counters_.prepared_prompts += static_cast<int64_t>(requests.size());
+    return results;
+  }
+
+  absl::StatusOr<std::vector<TokenId>> Substitutes(
+      std::span<const SubstituteQuery> queries) override {
+    for (const SubstituteQuery& query : queries) {
+      if (!query.parent->has_gradients() || query.position < 0 ||
+          query.position >= static_cast<int>(query.parent->prompt().size()) || query.rank < 0 ||
+          query.rank >= static_cast<int>(query.allowed->ids.size())) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("no substitute of rank ", query.rank, " at position ", query.position));
+      }
+    }
+    try {
+      return RankSubstitutes(model_, queries);
+    } catch (const c10::Error& error) {
+      return DeviceError("ranking substitutes", error);
+    }
+  }
+
+  absl::StatusOr<std::vector<Score>> ScoreCandidates(
+      std::span<const Candidate> candidates) override {
+    for (const Candidate& candidate : candidates) {
+      if (absl::Status status = Check(candidate); !status.ok()) return status;
+    }
+    std::vector<Score> results;
+    try {
+      for (size_t first = 0; first < candidates.size();) {
+        size_t rows = candidates[first].tokens.size();
+        size_t last = first + 1;
+        while (last < candidates.size() && rows + candidates[last].tokens.size() <= max_rows_) {
+          rows += candidates[last++].tokens.size();
+        }
+        const auto pass = ScorePass(model_, candidates.subspan(first, last - first), counters_);
+        results.insert(results.end(), pass.begin(), pass.end());
+        first = last;
+      }
+    } catch (const c10::Error& error) {
+      return DeviceError("scoring candidates", error);
+    }
+    return results;
+  }
+
+  const EvaluatorCounters& counters() const override { return counters_; }
+
+ private:
+  absl::Status CheckIds(const Prompt& ids) const {
+    for (const TokenId id : ids) {
+      if (id < 0 || id >= model_.config().vocab_size) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("token id ", id, " is not from 0 to ", model_.config().vocab_size - 1));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckLength(size_t length) const {
+    if (length >= 1 && static_cast<int64_t>(length) <= model_.config().context_length) {
+      return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a prompt of ", length, " tokens; the model takes 1 to ", model_.config().context_length));
+  }
+
+  absl::Status Check(const PrepareRequest& request) const {
+    if (absl::Status status = CheckLength(request.prompt.size()); !status.ok()) return status;
+    const FieldViolations bad = ValidateObjective(request.objective, model_.config());
+    if (!bad.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(bad[0].field, " ", bad[0].description));
+    }
+    return CheckIds(request.prompt);
+  }
+
+  absl::Status Check(const Candidate& candidate) const {
+    if (!candidate.parent->has_gradients() || candidate.tokens.empty() ||
+        candidate.first_changed < 0 ||
+        candidate.first_changed >= static_cast<int>(candidate.parent->prompt().size())) {
+      return absl::InvalidArgumentError(absl::StrCat("a candidate cannot start at position ",
+                                                     candidate.first_changed, " of its parent"));
+    }
+    const size_t length = candidate.first_changed + candidate.tokens.size();
+    if (absl::Status status = CheckLength(length); !status.ok()) return status;
+    return CheckIds(candidate.tokens);
+  }
+
+  const Model& model_;
+  const size_t max_rows_;
+  EvaluatorCounters counters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Evaluator> Evaluator::Create(const Model& model, const EvaluatorOptions& options) {
+  return std::make_unique<PackedEvaluator>(model, options);
+}
+
+}  // namespace epo

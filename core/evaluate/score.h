@@ -1,0 +1,21 @@
+// Scoring candidates packed: only what differs from the parent is computed, and only as deep as
+// needed. Includes torch.
+#ifndef EPO_CORE_EVALUATE_SCORE_H_
+#define EPO_CORE_EVALUATE_SCORE_H_
+
+#include <span>
+#include <vector>
+
+#include "core/evaluate/evaluator.h"
+#include "core/evaluate/prepared_prompt.h"
+
+namespace epo {
+
+// Scores `candidates`, valid and few enough for one pass, and adds to `counters`. Throws c10::Error
+// when the device fails.
+std::vector<Score> ScorePass(const Model& model, std::span<const Candidate> candidates,
+                             EvaluatorCounters& counters);
+
+}  // namespace epo
+
+#endif  // EPO_CORE_EVALUATE_SCORE_H_

@@ -1,0 +1,108 @@
+#include "core/evaluate/substitutes.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <tuple>
+
+#include "core/evaluate/tensors.h"
+#include "core/model/weights.h"
+
+namespace epo {
+namespace {
+
+// Gradients of this many (parent, position, penalty) at a time: bounds the [rows, vocab] matrix.
+constexpr size_t kRowsAtOnce = 16;
+
+struct Row {
+  const PreparedPrompt* parent;
+  int position;
+  float penalty;
+  const AllowedTokens* allowed;
+  // (rank, index of the query).
+  std::vector<std::pair<int, size_t>> ranks;
+};
+
+// The gradients of `rows`, float32 [rows, vocab].
+at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
+  const at::Tensor& embedding = model.weights().embedding;
+  std::vector<at::Tensor> directions;
+  for (const Row& row : rows) {
+    directions.push_back(row.parent->cross_entropy_gradient.select(0, row.position) * row.penalty -
+                         row.parent->target_gradient.select(0, row.position));
+  }
+  at::Tensor gradients = at::matmul(at::stack(directions), embedding.t())
+                             .to(AccumulationType(embedding.scalar_type()));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Row& row = rows[i];
+    if (row.position == 0) continue;
+    // A token is also what its predecessors predict.
+    const double weight = row.penalty / static_cast<double>(row.parent->ids.size() - 1);
+    gradients.select(0, static_cast<int64_t>(i))
+        .sub_(row.parent->log_probs.select(0, row.position - 1), weight);
+  }
+  return gradients.to(c10::kFloat);
+}
+
+}  // namespace
+
+at::Tensor TokenGradient(const Model& model, const PreparedPrompt& parent, int position,
+                         float penalty) {
+  const at::AutoGradMode no_grad(false);
+  const Row row{&parent, position, penalty, nullptr, {}};
+  return Gradients(model, {&row, 1})[0];
+}
+
+std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const SubstituteQuery> queries) {
+  const at::AutoGradMode no_grad(false);
+  const c10::Device device = model.weights().device();
+
+  // Children of one slot at one position share a gradient; so do slots that share parent and
+  // penalty.
+  std::map<std::tuple<const Prepared*, int, float, const AllowedTokens*>, Row> distinct;
+  for (size_t i = 0; i < queries.size(); ++i) {
+    const SubstituteQuery& query = queries[i];
+    Row& row = distinct[{query.parent, query.position, query.penalty, query.allowed}];
+    row.parent = static_cast<const PreparedPrompt*>(query.parent);
+    row.position = query.position;
+    row.penalty = query.penalty;
+    row.allowed = query.allowed;
+    row.ranks.emplace_back(query.rank, i);
+  }
+  std::vector<Row> rows;
+  for (auto& [key, row] : distinct) rows.push_back(std::move(row));
+
+  std::map<const AllowedTokens*, at::Tensor> forbidden;
+  for (const Row& row : rows) {
+    at::Tensor& mask = forbidden[row.allowed];
+    if (!mask.defined()) mask = ToDevice(row.allowed->mask, device).eq(0);
+  }
+
+  std::vector<TokenId> tokens(queries.size());
+  for (size_t first = 0; first < rows.size(); first += kRowsAtOnce) {
+    const std::span<const Row> some =
+        std::span(rows).subspan(first, std::min(kRowsAtOnce, rows.size() - first));
+    const at::Tensor gradients = Gradients(model, some);
+    int deepest = 0;
+    for (size_t i = 0; i < some.size(); ++i) {
+      gradients.select(0, static_cast<int64_t>(i))
+          .masked_fill_(forbidden[some[i].allowed], std::numeric_limits<float>::infinity());
+      for (const auto& [rank, query] : some[i].ranks) deepest = std::max(deepest, rank);
+    }
+    // Ties fall as in the reference implementation, which calls the same kernel.
+    const at::Tensor best =
+        std::get<1>(gradients.neg().topk(deepest + 1)).to(at::kCPU).contiguous();
+    for (size_t i = 0; i < some.size(); ++i) {
+      const int64_t* ranked = best.data_ptr<int64_t>() + static_cast<int64_t>(i) * best.size(1);
+      for (const auto& [rank, query] : some[i].ranks) {
+        tokens[query] = static_cast<TokenId>(ranked[rank]);
+      }
+    }
+  }
+  return tokens;
+}
+
+}  // namespace epo

@@ -1,0 +1,21 @@
+#include "core/model/allowed_tokens.h"
+
+#include <algorithm>
+
+namespace epo {
+
+std::shared_ptr<const AllowedTokens> MakeAllowedTokens(const Model& model, bool allow_special) {
+  const Tokenizer& tokenizer = model.tokenizer();
+  const int64_t rows = model.config().vocab_size;
+  auto allowed = std::make_shared<AllowedTokens>();
+  allowed->mask.assign(rows, 0);
+  const auto end = static_cast<TokenId>(std::min<int64_t>(rows, tokenizer.vocab_size()));
+  for (TokenId id = 0; id < end; ++id) {
+    if (!tokenizer.IsToken(id) || (tokenizer.IsSpecial(id) && !allow_special)) continue;
+    allowed->ids.push_back(id);
+    allowed->mask[id] = 1;
+  }
+  return allowed;
+}
+
+}  // namespace epo

@@ -1,0 +1,92 @@
+#include "core/model/decoder.h"
+
+#include <ATen/ATen.h>
+
+namespace epo {
+namespace {
+
+at::Tensor Apply(const LinearWeights& linear, const at::Tensor& x) {
+  return linear.bias.defined() ? at::linear(x, linear.weight, linear.bias)
+                               : at::linear(x, linear.weight);
+}
+
+// Rotates the first rotary_dim channels of `x` [rows, heads, head_dim]: channel i with channel i +
+// rotary_dim / 2.
+at::Tensor Rotate(const at::Tensor& x, const Rotary& rotary) {
+  const int64_t half = rotary.cos.size(1);
+  const at::Tensor cos = rotary.cos.unsqueeze(1);
+  const at::Tensor sin = rotary.sin.unsqueeze(1);
+  const at::Tensor first = x.narrow(2, 0, half);
+  const at::Tensor second = x.narrow(2, half, half);
+  const at::Tensor rotated_first = (first * cos - second * sin).to(x.scalar_type());
+  const at::Tensor rotated_second = (second * cos + first * sin).to(x.scalar_type());
+  if (2 * half == x.size(2)) return at::cat({rotated_first, rotated_second}, 2);
+  return at::cat({rotated_first, rotated_second, x.narrow(2, 2 * half, x.size(2) - 2 * half)}, 2);
+}
+
+at::Tensor Activate(Activation activation, const at::Tensor& x) {
+  switch (activation) {
+    case Activation::kGelu:
+      return at::gelu(x);
+    case Activation::kGeluTanh:
+      return at::gelu(x, "tanh");
+    case Activation::kSilu:
+      return at::silu(x);
+    case Activation::kRelu:
+      return at::relu(x);
+  }
+  return x;
+}
+
+}  // namespace
+
+at::Tensor Decoder::Embed(const at::Tensor& ids) const {
+  return weights_.embedding.index_select(0, ids);
+}
+
+Rotary Decoder::RotaryAt(const at::Tensor& positions) const {
+  return {weights_.rope_cos.index_select(0, positions),
+          weights_.rope_sin.index_select(0, positions)};
+}
+
+at::Tensor Decoder::Normalize(const NormWeights& norm, const at::Tensor& x) const {
+  if (config_.norm == Norm::kLayerNorm) {
+    return at::layer_norm(x, {config_.hidden_size}, norm.weight, norm.bias, config_.norm_epsilon);
+  }
+  const at::Tensor wide = x.to(c10::kFloat);
+  const at::Tensor variance = wide.pow(2).mean(-1, /*keepdim=*/true);
+  return norm.weight * (wide * at::rsqrt(variance + config_.norm_epsilon)).to(x.scalar_type());
+}
+
+at::Tensor Decoder::Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor* neurons) const {
+  at::Tensor hidden = Activate(config_.activation, Apply(layer.mlp_input, x));
+  if (config_.gated_mlp) hidden = hidden * Apply(layer.mlp_factor, x);
+  if (neurons != nullptr) *neurons = hidden;
+  return Apply(layer.mlp_output, hidden);
+}
+
+at::Tensor Decoder::Layer(int64_t layer, const at::Tensor& residual, const Rotary& rotary,
+                          RowAttention& attention, at::Tensor* neurons) const {
+  const LayerWeights& weights = weights_.layers[layer];
+  const int64_t rows = residual.size(0);
+  const at::Tensor normed = Normalize(weights.attention_norm, residual);
+  const at::Tensor query =
+      Rotate(Apply(weights.query, normed).view({rows, config_.heads, config_.head_dim}), rotary);
+  const at::Tensor key =
+      Rotate(Apply(weights.key, normed).view({rows, config_.kv_heads, config_.head_dim}), rotary);
+  const at::Tensor value =
+      Apply(weights.value, normed).view({rows, config_.kv_heads, config_.head_dim});
+  const at::Tensor attended =
+      Apply(weights.attention_output, attention.Attend(layer, query, key, value));
+  if (config_.parallel_block) return attended + Mlp(weights, normed, neurons) + residual;
+  const at::Tensor after_attention = residual + attended;
+  return after_attention + Mlp(weights, Normalize(weights.mlp_norm, after_attention), neurons);
+}
+
+at::Tensor Decoder::FinalNorm(const at::Tensor& residual) const {
+  return Normalize(weights_.final_norm, residual);
+}
+
+at::Tensor Decoder::Logits(const at::Tensor& normed) const { return Apply(weights_.head, normed); }
+
+}  // namespace epo

@@ -1,0 +1,64 @@
+// One decoder for every architecture: what a layer computes on packed rows, with attention left to
+// the caller. Includes torch.
+#ifndef EPO_CORE_MODEL_DECODER_H_
+#define EPO_CORE_MODEL_DECODER_H_
+
+#include <ATen/core/Tensor.h>
+
+#include "core/model/model.h"
+#include "core/model/weights.h"
+
+namespace epo {
+
+// How rows see each other. A row is one token of one prompt; rows of many prompts share every
+// matrix product.
+class RowAttention {
+ public:
+  virtual ~RowAttention() = default;
+
+  // `query` [rows, heads, head_dim], `key` and `value` [rows, kv_heads, head_dim], rotated. Returns
+  // [rows, heads * head_dim].
+  virtual at::Tensor Attend(int64_t layer, const at::Tensor& query, const at::Tensor& key,
+                            const at::Tensor& value) = 0;
+};
+
+// The rotary factors of each row's position, [rows, rotary_dim / 2].
+struct Rotary {
+  at::Tensor cos;
+  at::Tensor sin;
+
+  Rotary Narrow(int64_t rows) const { return {cos.narrow(0, 0, rows), sin.narrow(0, 0, rows)}; }
+};
+
+// Stateless over a model that outlives it. Differentiable by autograd with respect to the rows that
+// are passed in. The arithmetic follows transformers: RMSNorm in float32 whatever the dtype,
+// softmax in the attention's own precision.
+class Decoder {
+ public:
+  explicit Decoder(const Model& model) : config_(model.config()), weights_(model.weights()) {}
+
+  // `ids` and `positions` are int64 [rows] on the model's device.
+  at::Tensor Embed(const at::Tensor& ids) const;
+  Rotary RotaryAt(const at::Tensor& positions) const;
+
+  // The residual stream after `layer`, [rows, hidden], from the one before it. If `neurons` is
+  // given it receives the inputs of the second MLP matrix, [rows, intermediate].
+  at::Tensor Layer(int64_t layer, const at::Tensor& residual, const Rotary& rotary,
+                   RowAttention& attention, at::Tensor* neurons) const;
+
+  // The final norm, [rows, hidden]: what the head reads.
+  at::Tensor FinalNorm(const at::Tensor& residual) const;
+  // [rows, vocab].
+  at::Tensor Logits(const at::Tensor& normed) const;
+
+ private:
+  at::Tensor Normalize(const NormWeights& norm, const at::Tensor& x) const;
+  at::Tensor Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor* neurons) const;
+
+  const ModelConfig& config_;
+  const Weights& weights_;
+};
+
+}  // namespace epo
+
+#endif  // EPO_CORE_MODEL_DECODER_H_

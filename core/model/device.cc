@@ -1,0 +1,93 @@
+#include "core/model/device.h"
+
+#include <ATen/Context.h>
+#include <dlfcn.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace epo {
+namespace {
+
+// Loads torch's CUDA half, which registers its kernels as it loads. Returns why it cannot, or "".
+const std::string& LoadCuda() {
+  static const std::string error = [] {
+    if (at::hasCUDA()) return std::string();
+    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+      return std::string(dlerror());
+    }
+    return at::hasCUDA() ? std::string() : std::string("no CUDA device is visible");
+  }();
+  return error;
+}
+
+int CudaDevices() {
+  return LoadCuda().empty() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+}
+
+bool CpuComputesBFloat16() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+absl::StatusOr<c10::Device> ResolveDevice(std::string_view name) {
+  if (name == "cpu") return c10::Device(c10::kCPU);
+  if (name == "auto") {
+    return CudaDevices() > 0 ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+  }
+  int index = 0;
+  if (name.substr(0, 5) != "cuda:" ||
+      !absl::SimpleAtoi(absl::string_view(name.data() + 5, name.size() - 5), &index) || index < 0 ||
+      index > 127) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device '", std::string(name), "' is none of cpu, cuda:N and auto"));
+  }
+  const int devices = CudaDevices();
+  if (index >= devices) {
+    return absl::UnavailableError(
+        LoadCuda().empty()
+            ? absl::StrCat("device cuda:", index, ": this machine has ", devices, " CUDA devices")
+            : absl::StrCat("device cuda:", index, ": ", LoadCuda()));
+  }
+  return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device device) {
+  if (name == "float64") return c10::kDouble;
+  if (name == "float32") return c10::kFloat;
+  if (name == "bfloat16") return c10::kBFloat16;
+  if (name == "float16") return c10::kHalf;
+  if (name == "auto") {
+    return device.is_cuda() || CpuComputesBFloat16() ? c10::kBFloat16 : c10::kFloat;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "dtype '", std::string(name), "' is none of float64, float32, bfloat16, float16 and auto"));
+}
+
+std::string DeviceName(c10::Device device) {
+  return device.is_cuda() ? absl::StrCat("cuda:", static_cast<int>(device.index())) : "cpu";
+}
+
+std::string DTypeName(c10::ScalarType dtype) {
+  switch (dtype) {
+    case c10::kDouble:
+      return "float64";
+    case c10::kFloat:
+      return "float32";
+    case c10::kBFloat16:
+      return "bfloat16";
+    case c10::kHalf:
+      return "float16";
+    default:
+      return c10::toString(dtype);
+  }
+}
+
+}  // namespace epo

@@ -1,0 +1,29 @@
+// Devices and dtypes by name. Includes torch.
+#ifndef EPO_CORE_MODEL_DEVICE_H_
+#define EPO_CORE_MODEL_DEVICE_H_
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace epo {
+
+// "cpu", "cuda:N" or "auto" to a device that can be used. CUDA's libraries are loaded on first
+// need, so that one binary serves machines with and without a GPU. INVALID_ARGUMENT for another
+// spelling; UNAVAILABLE when there is no such device.
+absl::StatusOr<c10::Device> ResolveDevice(std::string_view name);
+
+// "float64", "float32", "bfloat16", "float16", or "auto": bfloat16 where `device` computes it
+// natively, else float32. INVALID_ARGUMENT for another spelling.
+absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device device);
+
+std::string DeviceName(c10::Device device);
+std::string DTypeName(c10::ScalarType dtype);
+
+}  // namespace epo
+
+#endif  // EPO_CORE_MODEL_DEVICE_H_
