@@ -16,14 +16,16 @@ namespace epo {
 // Thread-safe: immutable once loaded.
 class Tokenizer {
  public:
-  // Reads `path`. INVALID_ARGUMENT names the file and the feature for everything in it that is not supported (a normalizer, a
-  // pre-tokenizer or a model of another kind, dropout, ...) or malformed; NOT_FOUND when there is no such file.
+  // Reads `path`. INVALID_ARGUMENT names the file and the feature for everything in it that is not
+  // supported (a normalizer, a pre-tokenizer or a model of another kind, dropout, ...) or
+  // malformed; NOT_FOUND when there is no such file.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& path);
 
   virtual ~Tokenizer() = default;
 
-  // The ids of `text` with no special tokens added, as `tokenizers` gives with add_special_tokens=False; text equal to an added
-  // token becomes that token. Bytes that are not UTF-8 are taken as U+FFFD, as Python's errors="replace" would.
+  // The ids of `text` with no special tokens added, as `tokenizers` gives with
+  // add_special_tokens=False; text equal to an added token becomes that token. Bytes that are not
+  // UTF-8 are taken as U+FFFD, as Python's errors="replace" would.
   virtual Prompt Encode(std::string_view text) const = 0;
 
   // The bytes of one token; empty for an id that has no token (negative, past the last, or a hole).
