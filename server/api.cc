@@ -1,0 +1,238 @@
+#include "server/api.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "core/search/frontier.h"
+#include "server/clock.h"
+#include "server/job_state.h"
+#include "server/status.h"
+
+namespace epo {
+namespace {
+
+constexpr int kDefaultPageSize = 50;
+constexpr int kMaxPageSize = 1000;
+constexpr int kHistoryPage = 16;
+
+// 60 random bits: "j" and 12 letters or digits.
+std::string NewJobId() {
+  constexpr char kBase32[] = "abcdefghijklmnopqrstuvwxyz234567";
+  std::random_device random;
+  std::string id = "j";
+  for (int i = 0; i < 12; ++i) id += kBase32[random() % 32];
+  return id;
+}
+
+// 8-4-4-4-12 hexadecimal digits.
+bool IsUuid(const std::string& text) {
+  if (text.size() != 36) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (dash ? text[i] != '-' : !absl::ascii_isxdigit(static_cast<unsigned char>(text[i]))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+absl::Status JobState(const v1::Job& job, const char* reason, const std::string& message) {
+  return MakeError(absl::StatusCode::kFailedPrecondition, message, reason,
+                   {{"id", job.id()}, {"state", v1::Job::State_Name(job.state())}});
+}
+
+absl::Status AlreadyEnded(const v1::Job& job) {
+  return JobState(
+      job, "JOB_ENDED",
+      absl::StrCat("job \"", job.id(), "\" has already ended: ", v1::Job::State_Name(job.state())));
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Job> Api::Find(const std::string& id) const {
+  if (id.empty()) return InvalidFields({{"id", "is required"}});
+  absl::StatusOr<v1::Job> job = store_.GetJob(id);
+  if (absl::IsNotFound(job.status())) return JobNotFound(id);
+  return job;
+}
+
+absl::StatusOr<v1::Job> Api::CreateJob(const v1::CreateJobRequest& request) {
+  if (draining_) return ShuttingDown();
+  FieldViolations violations;
+  if (!request.request_id().empty() && !IsUuid(request.request_id())) {
+    violations.push_back(
+        {"request_id", absl::StrCat("\"", request.request_id(), "\" is not a UUID")});
+  }
+  SearchSpec spec;
+  if (request.has_spec()) {
+    spec = converter_.ParseSpec(request.spec(), "spec", violations);
+  } else {
+    violations.push_back({"spec", "is required"});
+  }
+  if (!violations.empty()) return InvalidFields(violations);
+
+  v1::Job job;
+  job.set_id(NewJobId());
+  *job.mutable_spec() = Converter::EffectiveSpec(request.spec(), spec);
+  job.set_state(v1::Job::QUEUED);
+  *job.mutable_create_time() = NowTimestamp();
+  job.set_model_fingerprint(converter_.model().fingerprint());
+
+  feeds_.Open(job.id(), /*published=*/0);
+  absl::StatusOr<Store::Created> created = store_.CreateJob(
+      job, absl::AsciiStrToLower(request.request_id()), request.spec().SerializeAsString());
+  if (!created.ok() || !created->is_new) feeds_.Close(job.id());
+  if (absl::IsAlreadyExists(created.status())) {
+    return MakeError(absl::StatusCode::kAlreadyExists,
+                     absl::StrCat("request_id \"", request.request_id(),
+                                  "\" was used for another request; take a new UUID"),
+                     "REQUEST_ID_REUSED", {{"request_id", request.request_id()}});
+  }
+  if (!created.ok()) return created.status();
+  if (created->is_new) {
+    spdlog::info("job {} created: layer {} neuron {}, {} iterations", job.id(),
+                 spec.objective.layer, spec.objective.neuron, spec.options.iterations);
+    scheduler_.Submit(created->job, std::move(spec), /*checkpoint=*/"");
+  }
+  return std::move(created->job);
+}
+
+absl::StatusOr<v1::Job> Api::GetJob(const v1::GetJobRequest& request) { return Find(request.id()); }
+
+absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const v1::ListJobsRequest& request) {
+  FieldViolations violations;
+  if (request.page_size() < 0) {
+    violations.push_back({"page_size", absl::StrCat("is ", request.page_size(), "; give 1 to ",
+                                                    kMaxPageSize, ", or 0 for the default")});
+  }
+  ListQuery query;
+  for (int i = 0; i < request.states_size(); ++i) {
+    const v1::Job::State state = request.states(i);
+    if (!v1::Job::State_IsValid(state) || state == v1::Job::STATE_UNSPECIFIED) {
+      violations.push_back({absl::StrCat("states[", i, "]"),
+                            absl::StrCat(static_cast<int>(state), " is no state of a job")});
+    }
+    query.states.push_back(state);
+  }
+  if (!violations.empty()) return InvalidFields(violations);
+  query.page_size =
+      request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
+  query.page_token = request.page_token();
+  absl::StatusOr<JobPage> page = store_.ListJobs(query);
+  if (absl::IsInvalidArgument(page.status())) {
+    return InvalidFields({{"page_token", "is not a next_page_token of this server"}});
+  }
+  if (!page.ok()) return page.status();
+  v1::ListJobsResponse response;
+  for (v1::Job& job : page->jobs) *response.add_jobs() = std::move(job);
+  response.set_next_page_token(page->next_page_token);
+  return response;
+}
+
+void Api::CancelJob(const v1::CancelJobRequest& request, Done<v1::Job> done) {
+  absl::StatusOr<v1::Job> job = Find(request.id());
+  if (!job.ok()) return done(job.status());
+  if (IsTerminal(job->state())) return done(AlreadyEnded(*job));
+  scheduler_.Cancel(job->id(), [this, id = job->id(), done](absl::StatusOr<v1::Job> cancelled) {
+    pool_.Post([this, id, done, cancelled] { done(Cancelled(id, cancelled)); });
+  });
+}
+
+absl::StatusOr<v1::Job> Api::Cancelled(const std::string& id, absl::StatusOr<v1::Job> job) const {
+  // Not live any more: it ended while the request was on its way.
+  if (absl::IsNotFound(job.status())) job = Find(id);
+  if (job.ok() && job->state() != v1::Job::CANCELLED) return AlreadyEnded(*job);
+  return job;
+}
+
+absl::StatusOr<google::protobuf::Empty> Api::DeleteJob(const v1::DeleteJobRequest& request) {
+  absl::StatusOr<v1::Job> job = Find(request.id());
+  if (!job.ok()) return job.status();
+  if (!IsTerminal(job->state())) {
+    return JobState(*job, "JOB_NOT_ENDED",
+                    absl::StrCat("job \"", job->id(), "\" is ", v1::Job::State_Name(job->state()),
+                                 "; cancel it before deleting it"));
+  }
+  const absl::Status deleted = store_.DeleteJob(job->id());
+  if (absl::IsNotFound(deleted)) return JobNotFound(job->id());
+  if (!deleted.ok()) return deleted;
+  spdlog::info("job {} deleted", job->id());
+  return google::protobuf::Empty();
+}
+
+absl::StatusOr<v1::Frontier> Api::GetFrontier(const v1::GetFrontierRequest& request) {
+  absl::StatusOr<v1::Job> job = Find(request.id());
+  if (!job.ok()) return job.status();
+  switch (request.kind()) {
+    case v1::FRONTIER_KIND_UNSPECIFIED:
+    case v1::LAMBDA: {
+      // Each step carries the frontier of the history up to it.
+      absl::StatusOr<std::vector<v1::Step>> last =
+          store_.GetSteps(job->id(), std::max(job->completed_iterations() - 1, 0), 1);
+      if (!last.ok()) return last.status();
+      return last->empty() ? v1::Frontier() : std::move(*last->front().mutable_frontier());
+    }
+    case v1::PARETO: {
+      ParetoSet pareto;
+      for (int next = 0;;) {
+        absl::StatusOr<std::vector<v1::Iteration>> page =
+            store_.GetIterations(job->id(), next, kHistoryPage);
+        if (!page.ok()) return page.status();
+        if (page->empty()) return converter_.ToFrontier(pareto.Points());
+        for (const v1::Iteration& iteration : *page) {
+          for (const ScoredPrompt& scored : Converter::FromIteration(iteration)) {
+            pareto.Add(scored.ids, scored.score);
+          }
+        }
+        next = page->back().index() + 1;
+      }
+    }
+    default:
+      return InvalidFields(
+          {{"kind", absl::StrCat(static_cast<int>(request.kind()),
+                                 " is no kind of frontier; give LAMBDA or PARETO")}});
+  }
+}
+
+void Api::Score(const v1::ScoreRequest& request, std::function<bool()> abandoned,
+                Done<v1::ScoreResponse> done) {
+  if (draining_) return done(ShuttingDown());
+  absl::StatusOr<std::vector<PrepareRequest>> requests = converter_.ParseScore(request);
+  if (!requests.ok()) return done(requests.status());
+  auto prompts = std::make_shared<std::vector<Prompt>>();
+  for (const PrepareRequest& each : *requests) prompts->push_back(each.prompt);
+  scheduler_.ScorePrompts(*std::move(requests), std::move(abandoned),
+                          [this, prompts, done](absl::StatusOr<std::vector<epo::Score>> scores) {
+                            pool_.Post([this, prompts, done, scores = std::move(scores)] {
+                              if (!scores.ok()) return done(scores.status());
+                              v1::ScoreResponse response;
+                              for (size_t i = 0; i < prompts->size(); ++i) {
+                                *response.add_scores() =
+                                    converter_.ToScoredPrompt((*prompts)[i], (*scores)[i]);
+                              }
+                              done(std::move(response));
+                            });
+                          });
+}
+
+absl::StatusOr<v1::TokenizeResponse> Api::Tokenize(const v1::TokenizeRequest& request) {
+  if (request.text().empty()) return InvalidFields({{"text", "is required"}});
+  return converter_.ToTokens(request.text());
+}
+
+absl::StatusOr<v1::GetServerInfoResponse> Api::GetServerInfo(
+    const v1::GetServerInfoRequest& /*request*/) {
+  v1::GetServerInfoResponse response;
+  response.set_version(EPO_VERSION);
+  *response.mutable_model() = converter_.ToModelInfo();
+  return response;
+}
+
+}  // namespace epo

@@ -1,0 +1,61 @@
+// What each call does, free of gRPC's machinery.
+#ifndef EPO_SERVER_API_H_
+#define EPO_SERVER_API_H_
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "epo/v1/service.pb.h"
+#include "google/protobuf/empty.pb.h"
+#include "server/convert.h"
+#include "server/feed.h"
+#include "server/scheduler.h"
+#include "server/store.h"
+#include "server/worker_pool.h"
+
+namespace epo {
+
+// Thread-safe. Calls may wait for the store, never for the model: what needs the model answers
+// through `done`, here or later on the pool.
+class Api {
+ public:
+  template <class Response>
+  using Done = std::function<void(absl::StatusOr<Response>)>;
+
+  // All of it must outlive the Api.
+  Api(const Converter& converter, Store& store, JobFeeds& feeds, Scheduler& scheduler,
+      WorkerPool& pool)
+      : converter_(converter), store_(store), feeds_(feeds), scheduler_(scheduler), pool_(pool) {}
+
+  // From here on calls that make work are refused with UNAVAILABLE.
+  void StartDrain() { draining_ = true; }
+
+  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request);
+  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request);
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
+  void CancelJob(const v1::CancelJobRequest& request, Done<v1::Job> done);
+  absl::StatusOr<google::protobuf::Empty> DeleteJob(const v1::DeleteJobRequest& request);
+  absl::StatusOr<v1::Frontier> GetFrontier(const v1::GetFrontierRequest& request);
+  void Score(const v1::ScoreRequest& request, std::function<bool()> abandoned,
+             Done<v1::ScoreResponse> done);
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request);
+  absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo(const v1::GetServerInfoRequest& request);
+
+ private:
+  absl::StatusOr<v1::Job> Find(const std::string& id) const;
+  // The answer to a cancellation, from what the scheduler said.
+  absl::StatusOr<v1::Job> Cancelled(const std::string& id, absl::StatusOr<v1::Job> job) const;
+
+  const Converter& converter_;
+  Store& store_;
+  JobFeeds& feeds_;
+  Scheduler& scheduler_;
+  WorkerPool& pool_;
+  std::atomic<bool> draining_ = false;
+};
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_API_H_

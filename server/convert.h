@@ -1,0 +1,76 @@
+// The one place where wire types become core types, and back.
+#ifndef EPO_SERVER_CONVERT_H_
+#define EPO_SERVER_CONVERT_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/base/field_violation.h"
+#include "core/evaluate/evaluator.h"
+#include "core/model/allowed_tokens.h"
+#include "core/model/model.h"
+#include "core/objective/objective.h"
+#include "core/search/run.h"
+#include "core/search/search.h"
+#include "epo/v1/job.pb.h"
+#include "epo/v1/model.pb.h"
+#include "epo/v1/service.pb.h"
+
+namespace epo {
+
+// A search that the core can run: valid for the served model.
+struct SearchSpec {
+  Objective objective;
+  SearchOptions options;
+};
+
+// The most prompts that one ScoreRequest may have.
+inline constexpr int kMaxScorePrompts = 1024;
+
+// Thread-safe. Errors are INVALID_ARGUMENT with every bad field, see InvalidFields().
+class Converter {
+ public:
+  // `model` must outlive the converter.
+  explicit Converter(const Model& model);
+
+  const Model& model() const { return model_; }
+
+  // Adds what is wrong with `spec` to `violations` under `path`. The result is valid only if
+  // nothing was added.
+  SearchSpec ParseSpec(const v1::JobSpec& spec, const std::string& path,
+                       FieldViolations& violations) const;
+
+  // `spec` with every absent field set to what runs. `parsed` is what ParseSpec made of it.
+  static v1::JobSpec EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& parsed);
+
+  // The prompts of a score request, in its order.
+  absl::StatusOr<std::vector<PrepareRequest>> ParseScore(const v1::ScoreRequest& request) const;
+
+  v1::ScoredPrompt ToScoredPrompt(const Prompt& ids, Score score) const;
+  v1::Frontier ToFrontier(const std::vector<ScoredPrompt>& points) const;
+  // `seconds` and `evaluations` are left for the scheduler to fill.
+  v1::Step ToStep(const StepReport& report) const;
+  v1::TokenizeResponse ToTokens(const std::string& text) const;
+  v1::Model ToModelInfo() const;
+
+  static v1::Iteration ToIteration(const Iteration& iteration);
+  // The pool of a stored iteration.
+  static std::vector<ScoredPrompt> FromIteration(const v1::Iteration& iteration);
+
+ private:
+  Objective ParseObjective(const v1::Objective& objective, bool present, const std::string& path,
+                           FieldViolations& violations) const;
+  Prompt ParsePrompt(const v1::Prompt& prompt, const std::string& path,
+                     FieldViolations& violations) const;
+
+  const Model& model_;
+  // Without and with special tokens.
+  std::shared_ptr<const AllowedTokens> allowed_;
+  std::shared_ptr<const AllowedTokens> allowed_with_special_;
+};
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_CONVERT_H_

@@ -1,0 +1,88 @@
+// epo-server: the process.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
+#include "server/options.h"
+#include "server/server.h"
+
+namespace epo {
+namespace {
+
+void StartLog(const std::string& level) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("epo"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+  spdlog::set_level(spdlog::level::from_str(level));
+}
+
+// Takes SIGINT and SIGTERM from the whole process. While the server serves, the first asks for an
+// orderly stop; otherwise, and at the second, the process ends at once: what is acknowledged is on
+// the disk. Constructed before any other thread, so that all inherit the mask, and never destroyed.
+class Signals {
+ public:
+  Signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::thread([this] { Run(); }).detach();
+  }
+
+  void ServeUntilSignal() {
+    serving_ = true;
+    stop_.WaitForNotification();
+  }
+
+ private:
+  void Run() {
+    int signal = 0;
+    sigwait(&set_, &signal);
+    if (!serving_) {
+      spdlog::info("{}: stopping before anything was served", strsignal(signal));
+      std::_Exit(EXIT_SUCCESS);
+    }
+    spdlog::info("{}: stopping after the step under way; once more stops at once",
+                 strsignal(signal));
+    stop_.Notify();
+    sigwait(&set_, &signal);
+    spdlog::warn("{}: stopping at once", strsignal(signal));
+    std::_Exit(128 + signal);
+  }
+
+  sigset_t set_;
+  std::atomic<bool> serving_ = false;
+  absl::Notification stop_;
+};
+
+int Main(int argc, char** argv) {
+  int exit_code = 0;
+  const std::optional<ServerOptions> options = ParseOptions(argc, argv, &exit_code);
+  if (!options.has_value()) return exit_code;
+  StartLog(options->log_level);
+  static auto* const signals = new Signals;
+
+  auto server = Server::Start(*options);
+  absl::Status status = server.status();
+  if (status.ok()) status = (*server)->Serve();
+  if (!status.ok()) {
+    spdlog::error("{}", std::string(status.message()));
+    return EXIT_FAILURE;
+  }
+  signals->ServeUntilSignal();
+  (*server)->Drain();
+  spdlog::info("stopped");
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace epo
+
+int main(int argc, char** argv) { return epo::Main(argc, argv); }

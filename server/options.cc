@@ -1,0 +1,86 @@
+#include "server/options.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+
+#include "absl/strings/numbers.h"
+
+namespace epo {
+namespace {
+
+constexpr int kUsageError = 2;
+
+std::string DefaultStateDir() {
+  if (const char* xdg = std::getenv("XDG_STATE_HOME"); xdg != nullptr && *xdg != '\0') {
+    return (std::filesystem::path(xdg) / "epo").string();
+  }
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') {
+    return (std::filesystem::path(home) / ".local" / "state" / "epo").string();
+  }
+  return "";
+}
+
+// Empty when `text` is HOST:PORT, else what is wrong with it, as CLI11's validators answer.
+std::string CheckListen(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  int port = -1;
+  if (colon == std::string::npos || colon == 0 ||
+      !absl::SimpleAtoi(text.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return "\"" + text + "\" is not HOST:PORT with a port from 0 to 65535";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int* exit_code) {
+  ServerOptions options;
+  std::string model;
+  std::string state_dir = DefaultStateDir();
+
+  CLI::App app{"Keeps a language model resident and runs EPO jobs on it over gRPC.", "epo-server"};
+  app.set_version_flag("--version", std::string("epo-server ") + EPO_VERSION);
+  app.add_option("--model", model, "Checkpoint directory: config.json, tokenizer.json, safetensors")
+      ->required()
+      ->check(CLI::ExistingDirectory)
+      ->type_name("DIR");
+  app.add_option("--device", options.device, "auto, cpu or cuda:N")->capture_default_str();
+  app.add_option("--dtype", options.dtype, "Type of weights and activations")
+      ->check(CLI::IsMember({"auto", "float64", "float32", "bfloat16", "float16"}))
+      ->type_name("")
+      ->capture_default_str();
+  app.add_option("--listen", options.listen, "Address to serve on; port 0 picks a free one")
+      ->check(CLI::Validator(CheckListen, "", "listen"))
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  app.add_option("--state-dir", state_dir, "Where jobs and their results are kept")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--log-level", options.log_level, "The least severe messages that are logged")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->type_name("")
+      ->capture_default_str();
+  app.footer("Example: epo-server --model models/smollm2-135m --listen 127.0.0.1:50051");
+
+  try {
+    app.parse(argc, argv);
+    if (state_dir.empty()) {
+      throw CLI::RequiredError("--state-dir (neither XDG_STATE_HOME nor HOME is set)");
+    }
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) {
+      *exit_code = app.exit(error, std::cout, std::cerr);
+    } else {
+      std::cerr << "epo-server: " << error.what() << " (see epo-server --help)\n";
+      *exit_code = kUsageError;
+    }
+    return std::nullopt;
+  }
+  options.model = model;
+  options.state_dir = state_dir;
+  return options;
+}
+
+}  // namespace epo

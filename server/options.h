@@ -1,0 +1,28 @@
+// The server's command line.
+#ifndef EPO_SERVER_OPTIONS_H_
+#define EPO_SERVER_OPTIONS_H_
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace epo {
+
+struct ServerOptions {
+  // The checkpoint's directory.
+  std::filesystem::path model;
+  std::string device = "auto";
+  std::string dtype = "auto";
+  // HOST:PORT; port 0 picks a free one.
+  std::string listen = "127.0.0.1:50051";
+  std::filesystem::path state_dir;
+  std::string log_level = "info";
+};
+
+// Parses the command line. Without a value the process should exit with `*exit_code`: 0 after
+// --help or --version (printed to stdout), 2 after a usage error (printed to stderr).
+std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int* exit_code);
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_OPTIONS_H_

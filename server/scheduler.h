@@ -1,0 +1,81 @@
+// Multiplexes jobs on the one resident model, step by step.
+#ifndef EPO_SERVER_SCHEDULER_H_
+#define EPO_SERVER_SCHEDULER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/evaluate/evaluator.h"
+#include "epo/v1/job.pb.h"
+#include "server/convert.h"
+#include "server/feed.h"
+#include "server/store.h"
+
+namespace epo {
+
+struct SchedulerOptions {
+  // Evaluations that a round may take together, unless a single job needs more. A round is what a
+  // cancellation, a score call or a drain waits for.
+  int round_evaluations = 640;
+  // Jobs whose searches are in memory; the others wait in the order of their creation. Each keeps
+  // its survivors' K/V and log-probabilities on the device.
+  int max_active_jobs = 64;
+  // Score calls that may wait or be under way; more are refused.
+  int max_score_calls = 64;
+  // How long until a write that the store refused is tried again.
+  absl::Duration store_retry = absl::Seconds(1);
+};
+
+// Owns the model's thread: the evaluator and every search live and die on it, and nothing else
+// touches a tensor. A round advances some jobs by one step each; a step is persisted, and only then
+// published. Between rounds jobs are admitted and cancelled and score calls are served. A job that
+// makes a round fail becomes FAILED without touching the others. While the store refuses writes,
+// what could not be persisted is kept, one step a job, and tried again; jobs with such a step wait.
+//
+// Thread-safe. Callbacks run on the model's thread and must return at once.
+class Scheduler {
+ public:
+  virtual ~Scheduler() = default;
+
+  // Queues a job that is in the store and has an open feed. `checkpoint`: what Run::Save() gave
+  // after its last step; empty for none.
+  virtual void Submit(v1::Job job, SearchSpec spec, std::string checkpoint) = 0;
+
+  // Ends a live job as CANCELLED, after its step under way; `done` gets it once that is persisted.
+  // NOT_FOUND when no such job is live, UNAVAILABLE when the scheduler stops first.
+  virtual void Cancel(const std::string& id, std::function<void(absl::StatusOr<v1::Job>)> done) = 0;
+
+  using ScoreDone = std::function<void(absl::StatusOr<std::vector<Score>>)>;
+  // Scores prompts, in their order. `abandoned` tells whether anybody still waits.
+  // RESOURCE_EXHAUSTED with RetryInfo when too many calls wait, UNAVAILABLE when the scheduler
+  // stops first; `done` is called in these cases too, perhaps before this returns.
+  virtual void ScorePrompts(std::vector<PrepareRequest> requests, std::function<bool()> abandoned,
+                            ScoreDone done) = 0;
+
+  // Finishes and persists the round under way, answers every waiting call and joins the thread.
+  // Idempotent.
+  virtual void Stop() = 0;
+};
+
+using EvaluatorFactory = std::function<std::unique_ptr<Evaluator>()>;
+
+// Starts the model's thread; `make_evaluator` is called on it. `converter`, `store` and `feeds`
+// must outlive the scheduler.
+std::unique_ptr<Scheduler> MakeScheduler(const Converter& converter, Store& store, JobFeeds& feeds,
+                                         EvaluatorFactory make_evaluator,
+                                         const SchedulerOptions& options);
+
+// Hands every unfinished job in the store to `scheduler`, to continue from its checkpoint. A job of
+// another model, or one whose search cannot be continued, becomes FAILED. Returns how many were
+// queued.
+absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFeeds& feeds,
+                                Scheduler& scheduler);
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_SCHEDULER_H_

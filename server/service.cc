@@ -1,0 +1,140 @@
+#include "server/service.h"
+
+#include <utility>
+
+#include "server/status.h"
+
+namespace epo {
+namespace {
+
+// Calls that may wait for a worker; more are refused.
+constexpr size_t kMaxWaitingCalls = 4096;
+
+absl::Status Loading() {
+  return WithRetry(
+      MakeError(absl::StatusCode::kUnavailable, "the model is still loading", "MODEL_LOADING"),
+      absl::Seconds(2));
+}
+
+absl::Status Busy() {
+  return WithRetry(MakeError(absl::StatusCode::kResourceExhausted,
+                             "too many calls are waiting; try again later", "CALL_QUEUE_FULL"),
+                   absl::Seconds(1));
+}
+
+// A stream that ends before its first message.
+template <class Message>
+class Refusal final : public grpc::ServerWriteReactor<Message> {
+ public:
+  explicit Refusal(const absl::Status& status) { this->Finish(ToGrpcStatus(status)); }
+  void OnDone() override { delete this; }
+};
+
+template <class Response>
+void Finish(grpc::ServerUnaryReactor* reactor, Response* response,
+            absl::StatusOr<Response> result) {
+  if (result.ok()) *response = *std::move(result);
+  reactor->Finish(ToGrpcStatus(result.status()));
+}
+
+}  // namespace
+
+// Runs call(api, reactor) on a worker; it must see to it that the reactor is finished.
+template <class Call>
+grpc::ServerUnaryReactor* Service::Start(grpc::CallbackServerContext* context, Call call) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  Api* api = api_;
+  if (api == nullptr) {
+    reactor->Finish(ToGrpcStatus(Loading()));
+  } else if (pool_.waiting() > kMaxWaitingCalls) {
+    reactor->Finish(ToGrpcStatus(Busy()));
+  } else {
+    pool_.Post([api, reactor, call = std::move(call)] { call(*api, reactor); });
+  }
+  return reactor;
+}
+
+template <class Request, class Response>
+grpc::ServerUnaryReactor* Service::Answer(grpc::CallbackServerContext* context,
+                                          const Request* request, Response* response,
+                                          absl::StatusOr<Response> (Api::*method)(const Request&)) {
+  return Start(context, [=](Api& api, grpc::ServerUnaryReactor* reactor) {
+    Finish(reactor, response, (api.*method)(*request));
+  });
+}
+
+grpc::ServerUnaryReactor* Service::CreateJob(grpc::CallbackServerContext* context,
+                                             const v1::CreateJobRequest* request,
+                                             v1::Job* response) {
+  return Answer(context, request, response, &Api::CreateJob);
+}
+
+grpc::ServerUnaryReactor* Service::GetJob(grpc::CallbackServerContext* context,
+                                          const v1::GetJobRequest* request, v1::Job* response) {
+  return Answer(context, request, response, &Api::GetJob);
+}
+
+grpc::ServerUnaryReactor* Service::ListJobs(grpc::CallbackServerContext* context,
+                                            const v1::ListJobsRequest* request,
+                                            v1::ListJobsResponse* response) {
+  return Answer(context, request, response, &Api::ListJobs);
+}
+
+grpc::ServerUnaryReactor* Service::CancelJob(grpc::CallbackServerContext* context,
+                                             const v1::CancelJobRequest* request,
+                                             v1::Job* response) {
+  return Start(context, [=](Api& api, grpc::ServerUnaryReactor* reactor) {
+    api.CancelJob(*request,
+                  [=](absl::StatusOr<v1::Job> job) { Finish(reactor, response, std::move(job)); });
+  });
+}
+
+grpc::ServerUnaryReactor* Service::DeleteJob(grpc::CallbackServerContext* context,
+                                             const v1::DeleteJobRequest* request,
+                                             google::protobuf::Empty* response) {
+  return Answer(context, request, response, &Api::DeleteJob);
+}
+
+grpc::ServerWriteReactor<v1::WatchJobResponse>* Service::WatchJob(
+    grpc::CallbackServerContext* /*context*/, const v1::WatchJobRequest* request) {
+  if (api_ == nullptr) return new Refusal<v1::WatchJobResponse>(Loading());
+  return epo::WatchJob(streams_, *request);
+}
+
+grpc::ServerWriteReactor<v1::Iteration>* Service::GetHistory(
+    grpc::CallbackServerContext* /*context*/, const v1::GetHistoryRequest* request) {
+  if (api_ == nullptr) return new Refusal<v1::Iteration>(Loading());
+  return epo::GetHistory(streams_, *request);
+}
+
+grpc::ServerUnaryReactor* Service::GetFrontier(grpc::CallbackServerContext* context,
+                                               const v1::GetFrontierRequest* request,
+                                               v1::Frontier* response) {
+  return Answer(context, request, response, &Api::GetFrontier);
+}
+
+grpc::ServerUnaryReactor* Service::Score(grpc::CallbackServerContext* context,
+                                         const v1::ScoreRequest* request,
+                                         v1::ScoreResponse* response) {
+  return Start(context, [=](Api& api, grpc::ServerUnaryReactor* reactor) {
+    api.Score(
+        *request, [=] { return context->IsCancelled(); },
+        [=](absl::StatusOr<v1::ScoreResponse> scores) {
+          Finish(reactor, response, std::move(scores));
+        });
+  });
+}
+
+grpc::ServerUnaryReactor* Service::Tokenize(grpc::CallbackServerContext* context,
+                                            const v1::TokenizeRequest* request,
+                                            v1::TokenizeResponse* response) {
+  return Answer(context, request, response, &Api::Tokenize);
+}
+
+grpc::ServerUnaryReactor* Service::GetServerInfo(grpc::CallbackServerContext* context,
+                                                 const v1::GetServerInfoRequest* request,
+                                                 v1::GetServerInfoResponse* response) {
+  return Answer(context, request, response, &Api::GetServerInfo);
+}
+
+}  // namespace epo

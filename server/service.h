@@ -1,0 +1,72 @@
+// epo.v1.EpoService over gRPC's callback API: each call is handed to a worker, so gRPC's own
+// threads never wait.
+#ifndef EPO_SERVER_SERVICE_H_
+#define EPO_SERVER_SERVICE_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+
+#include "epo/v1/service.grpc.pb.h"
+#include "server/api.h"
+#include "server/streams.h"
+#include "server/worker_pool.h"
+
+namespace epo {
+
+// Thread-safe. Until Serve() every call is answered with UNAVAILABLE: the model is loading.
+class Service final : public v1::EpoService::CallbackService {
+ public:
+  // Both must outlive the service and every call.
+  Service(WorkerPool& pool, const StreamSources& streams) : pool_(pool), streams_(streams) {}
+
+  // `api` must outlive every call.
+  void Serve(Api& api) { api_ = &api; }
+
+  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* context,
+                                      const v1::CreateJobRequest* request,
+                                      v1::Job* response) override;
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
+                                   const v1::GetJobRequest* request, v1::Job* response) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsResponse* response) override;
+  grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
+                                      const v1::CancelJobRequest* request,
+                                      v1::Job* response) override;
+  grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
+                                      const v1::DeleteJobRequest* request,
+                                      google::protobuf::Empty* response) override;
+  grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(
+      grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) override;
+  grpc::ServerWriteReactor<v1::Iteration>* GetHistory(
+      grpc::CallbackServerContext* context, const v1::GetHistoryRequest* request) override;
+  grpc::ServerUnaryReactor* GetFrontier(grpc::CallbackServerContext* context,
+                                        const v1::GetFrontierRequest* request,
+                                        v1::Frontier* response) override;
+  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context,
+                                  const v1::ScoreRequest* request,
+                                  v1::ScoreResponse* response) override;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
+                                     const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
+                                          const v1::GetServerInfoRequest* request,
+                                          v1::GetServerInfoResponse* response) override;
+
+ private:
+  template <class Request, class Response>
+  grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const Request* request,
+                                   Response* response,
+                                   absl::StatusOr<Response> (Api::*method)(const Request&));
+  template <class Call>
+  grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context, Call call);
+
+  WorkerPool& pool_;
+  const StreamSources streams_;
+  std::atomic<Api*> api_ = nullptr;
+};
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_SERVICE_H_

@@ -1,0 +1,31 @@
+// The streaming calls: WatchJob and GetHistory.
+#ifndef EPO_SERVER_STREAMS_H_
+#define EPO_SERVER_STREAMS_H_
+
+#include <grpcpp/support/server_callback.h>
+
+#include "epo/v1/service.pb.h"
+#include "server/feed.h"
+#include "server/store.h"
+#include "server/stream_registry.h"
+#include "server/worker_pool.h"
+
+namespace epo {
+
+// What streams read from; all of it must outlive them.
+struct StreamSources {
+  Store& store;
+  JobFeeds& feeds;
+  WorkerPool& pool;
+  StreamRegistry& registry;
+};
+
+// Each makes the reactor of one call, which owns itself. `request` is read before they return.
+grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(const StreamSources& sources,
+                                                         const v1::WatchJobRequest& request);
+grpc::ServerWriteReactor<v1::Iteration>* GetHistory(const StreamSources& sources,
+                                                    const v1::GetHistoryRequest& request);
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_STREAMS_H_
