@@ -81,7 +81,7 @@ absl::StatusOr<std::unique_ptr<Store>> SqliteStore::Open(const std::filesystem::
   const std::filesystem::path file = dir / "epo.db";
   try {
     std::unique_ptr<SqliteStore> store(new SqliteStore(*std::move(lock), file));
-    absl::MutexLock hold(&store->write_mutex_);
+    const std::lock_guard hold(store->write_mutex_);
     if (absl::Status status = MigrateSchema(store->writer_, file); !status.ok()) return status;
     const std::string mode =
         store->writer_.database().execAndGet("PRAGMA journal_mode = WAL").getString();
@@ -104,7 +104,7 @@ SqliteStore::SqliteStore(StoreLock lock, std::filesystem::path file)
 
 template <typename Body>
 absl::Status SqliteStore::Write(const std::string& operation, Durability durability, Body body) {
-  absl::MutexLock hold(&write_mutex_);
+  const std::lock_guard hold(write_mutex_);
   try {
     SQLite::Database& database = writer_.database();
     // Not a cached statement: SQLite applies this pragma while it compiles it.
@@ -124,7 +124,7 @@ std::invoke_result_t<Body, SqliteConnection&> SqliteStore::Read(const std::strin
                                                                 Body body) const {
   std::unique_ptr<SqliteConnection> connection;
   {
-    absl::MutexLock hold(&readers_mutex_);
+    const std::lock_guard hold(readers_mutex_);
     if (!idle_readers_.empty()) {
       connection = std::move(idle_readers_.back());
       idle_readers_.pop_back();
@@ -133,7 +133,7 @@ std::invoke_result_t<Body, SqliteConnection&> SqliteStore::Read(const std::strin
   try {
     if (!connection) connection = std::make_unique<SqliteConnection>(file_, SQLite::OPEN_READONLY);
     auto result = body(*connection);
-    absl::MutexLock hold(&readers_mutex_);
+    const std::lock_guard hold(readers_mutex_);
     idle_readers_.push_back(std::move(connection));
     return result;
   } catch (const SQLite::Exception& error) {
@@ -232,12 +232,11 @@ absl::Status SqliteStore::AppendStep(const StepRecord& record) {
 }
 
 absl::Status SqliteStore::DeleteJob(const std::string& id) {
-  return Write(absl::StrCat("delete job ", id), Durability::kProcessCrash,
-               [&](SqliteConnection& connection) {
-                 const int deleted =
-                     connection.Query("DELETE FROM jobs WHERE id = ?").BindText(1, id).Run();
-                 return deleted > 0 ? absl::OkStatus() : UnknownJob(id);
-               });
+  return Write(
+      absl::StrCat("delete job ", id), Durability::kPowerLoss, [&](SqliteConnection& connection) {
+        const int deleted = connection.Query("DELETE FROM jobs WHERE id = ?").BindText(1, id).Run();
+        return deleted > 0 ? absl::OkStatus() : UnknownJob(id);
+      });
 }
 
 absl::StatusOr<v1::Job> SqliteStore::GetJob(const std::string& id) const {

@@ -4,12 +4,11 @@
 
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "server/sqlite_connection.h"
 #include "server/store.h"
 #include "server/store_lock.h"
@@ -63,13 +62,13 @@ class SqliteStore final : public Store {
   const StoreLock lock_;
   const std::filesystem::path file_;
 
-  absl::Mutex write_mutex_;
-  SqliteConnection writer_ ABSL_GUARDED_BY(write_mutex_);
+  // std::mutex and not absl's, which ThreadSanitizer cannot follow into Debian's library.
+  std::mutex write_mutex_;
+  SqliteConnection writer_;
 
   // Never more than the reads that ran at once.
-  mutable absl::Mutex readers_mutex_;
-  mutable std::vector<std::unique_ptr<SqliteConnection>> idle_readers_
-      ABSL_GUARDED_BY(readers_mutex_);
+  mutable std::mutex readers_mutex_;
+  mutable std::vector<std::unique_ptr<SqliteConnection>> idle_readers_;
 };
 
 }  // namespace epo

@@ -1,4 +1,5 @@
-// What outlives the process: jobs, their scored iterations, their steps and the checkpoint to continue from.
+// What outlives the process: jobs, their scored iterations, their steps and the checkpoint to
+// continue from.
 #ifndef EPO_SERVER_STORE_H_
 #define EPO_SERVER_STORE_H_
 
@@ -41,19 +42,24 @@ struct JobPage {
   std::string next_page_token;
 };
 
-// Thread-safe. Every error is a Status: NOT_FOUND for an unknown job, INVALID_ARGUMENT for a bad page token, RESOURCE_EXHAUSTED when
-// the disk is full, UNAVAILABLE or DATA_LOSS for what SQLite reports otherwise. A call that fails has changed nothing.
+// Thread-safe; a read waits for no write. Errors: NOT_FOUND for an unknown job, INVALID_ARGUMENT
+// for a bad argument (a page token, page size or limit), RESOURCE_EXHAUSTED when the disk is full,
+// UNAVAILABLE for a lock or an I/O error that may pass, DATA_LOSS for a damaged file; the last
+// three name the file and the operation. A call that fails has changed nothing and can be repeated.
 class Store {
  public:
-  // Opens or makes `dir`/epo.db, in WAL mode. FAILED_PRECONDITION names the directory when it cannot be written, when another
-  // process holds it, or when a newer binary wrote it.
+  // Opens `dir`/epo.db for this process alone, making the directory, its parents and the file where
+  // they are missing, and brings an older binary's file to this one's schema. FAILED_PRECONDITION
+  // names the directory or the file when it cannot be made or written, when another process holds
+  // it (with its pid), or when a newer binary or another program wrote it.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::filesystem::path& dir);
 
   virtual ~Store() = default;
 
-  // Persists a new job, surviving power loss, before it returns. `request` is what a repeat under the same id is compared with. If
-  // `request_id` is not empty and was used before: returns the earlier job when `request` is equal (the flag is then false), else
-  // ALREADY_EXISTS.
+  // Persists a new job, surviving power loss, before it returns. `request` is what a repeat under
+  // the same id is compared with. If `request_id` is not empty and an undeleted job was created
+  // under it: returns that job when `request` is equal (the flag is then false), else
+  // ALREADY_EXISTS. ALREADY_EXISTS for a job id in use, too.
   struct Created {
     v1::Job job;
     bool is_new;
@@ -64,7 +70,9 @@ class Store {
   // Overwrites a job's row; a terminal state survives power loss.
   virtual absl::Status UpdateJob(const v1::Job& job) = 0;
 
-  // Appends a step, its iteration, the checkpoint and the job's new row in one transaction.
+  // Appends a step, its iteration, the checkpoint and the job's new row in one transaction; one
+  // that ends the job survives power loss. FAILED_PRECONDITION unless the step's index is the
+  // number of steps stored so far.
   virtual absl::Status AppendStep(const StepRecord& record) = 0;
 
   virtual absl::StatusOr<v1::Job> GetJob(const std::string& id) const = 0;
@@ -72,6 +80,7 @@ class Store {
   virtual absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const = 0;
   // Jobs that are not in a terminal state, oldest first: what a server continues at its start.
   virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const = 0;
+  // Deletes a job and all that belongs to it, surviving power loss.
   virtual absl::Status DeleteJob(const std::string& id) = 0;
 
   // Empty when the job has made no step.
