@@ -1,0 +1,94 @@
+#include "client/cli/arguments.h"
+
+#include <absl/strings/ascii.h>
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
+
+namespace epo::cli {
+namespace {
+
+constexpr char kMark = '\x1f';
+
+absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+absl::StatusOr<v1::TokenIds> ParseIds(std::string_view text) {
+  absl::string_view list = absl::StripAsciiWhitespace(View(text));
+  if (list.size() >= 2 && list.front() == '[' && list.back() == ']') {
+    list = list.substr(1, list.size() - 2);
+  }
+  v1::TokenIds ids;
+  for (const absl::string_view word :
+       absl::StrSplit(list, absl::ByAnyChar(", \t"), absl::SkipEmpty())) {
+    int32_t id = 0;
+    if (!absl::SimpleAtoi(word, &id)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", word, "' is no token id; ids are whole numbers, as in 464,3139,286"));
+    }
+    ids.add_ids(id);
+  }
+  if (ids.ids().empty()) return absl::InvalidArgumentError("no ids; give some, as in 464,3139,286");
+  return ids;
+}
+
+absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text) {
+  const std::vector<absl::string_view> ends = absl::StrSplit(View(text), absl::MaxSplits(':', 1));
+  double low = 0;
+  double high = 0;
+  if (!absl::SimpleAtod(ends.front(), &low) || !absl::SimpleAtod(ends.back(), &high)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", View(text), "' is neither a number nor LO:HI, as in 2.0 or 0.667:6"));
+  }
+  v1::PenaltyRange range;
+  range.set_low(low);
+  range.set_high(high);
+  return range;
+}
+
+void ProtectBrackets(std::vector<std::string>& arguments) {
+  for (std::string& argument : arguments) {
+    if (!argument.empty() && argument.front() == '[' && argument.back() == ']') argument += kMark;
+  }
+}
+
+std::string Unprotect(std::string_view value) {
+  if (!value.empty() && value.front() == '[' && value.back() == kMark) value.remove_suffix(1);
+  return std::string(value);
+}
+
+CLI::Option* AddPromptOption(CLI::App* app, const std::string& name,
+                             const std::string& description) {
+  // Read from the option's raw results: CLI11's conversion to a list of strings has a meaning of
+  // its own for some texts ("{}").
+  CLI::Option* option = app->add_option(
+      name, [](const CLI::results_t&) { return true; }, description);
+  option->expected(1, CLI::detail::expected_max_vector_size);
+  option->allow_extra_args(option->get_positional());
+  return option;
+}
+
+std::vector<PromptArgument> CollectPrompts(const CLI::App* app, const CLI::Option* text,
+                                           const CLI::Option* ids) {
+  std::vector<PromptArgument> prompts;
+  size_t texts_read = 0;
+  size_t ids_read = 0;
+  for (const CLI::Option* option : app->parse_order()) {
+    if (option != text && option != ids) continue;
+    PromptArgument prompt;
+    prompt.flag = option->get_name();
+    if (option == text) {
+      prompt.prompt.set_text(Unprotect(text->results()[texts_read++]));
+    } else {
+      const auto parsed = ParseIds(Unprotect(ids->results()[ids_read++]));
+      if (!parsed.ok())
+        throw CLI::ValidationError(prompt.flag, std::string(parsed.status().message()));
+      *prompt.prompt.mutable_ids() = *parsed;
+    }
+    prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
+
+}  // namespace epo::cli

@@ -1,0 +1,47 @@
+// Arguments that are more than a number or a word.
+#ifndef EPO_CLIENT_CLI_ARGUMENTS_H_
+#define EPO_CLIENT_CLI_ARGUMENTS_H_
+
+#include <absl/status/statusor.h>
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "epo/v1/frontier.pb.h"
+#include "epo/v1/job.pb.h"
+
+namespace epo::cli {
+
+// "1,2,3", also with spaces or in brackets as JSON output shows ids. INVALID_ARGUMENT names what is
+// no 32-bit integer.
+absl::StatusOr<v1::TokenIds> ParseIds(std::string_view text);
+
+// "2.0" or "0.5:6".
+absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text);
+
+// CLI11 reads an argument in brackets as a list. ProtectBrackets() marks such arguments before the
+// parse, Unprotect() takes the mark off a value.
+void ProtectBrackets(std::vector<std::string>& arguments);
+std::string Unprotect(std::string_view value);
+
+// A prompt and the option that gave it ("--initial-ids").
+struct PromptArgument {
+  v1::Prompt prompt;
+  std::string flag;
+};
+
+// An option whose values are texts, or lists of ids, one an occurrence; `app` must be parsed before
+// CollectPrompts() reads them.
+CLI::Option* AddPromptOption(CLI::App* app, const std::string& name,
+                             const std::string& description);
+
+// The prompts of the two options in the order of the command line. Throws CLI::ValidationError for
+// ids that are none.
+std::vector<PromptArgument> CollectPrompts(const CLI::App* app, const CLI::Option* text,
+                                           const CLI::Option* ids);
+
+}  // namespace epo::cli
+
+#endif  // EPO_CLIENT_CLI_ARGUMENTS_H_

@@ -1,0 +1,52 @@
+// A connection to one epo-server.
+#ifndef EPO_CLIENT_CLI_CLIENT_H_
+#define EPO_CLIENT_CLI_CLIENT_H_
+
+#include <absl/time/time.h>
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "epo/v1/service.grpc.pb.h"
+
+namespace epo::cli {
+
+// Safe from several threads.
+class Client {
+ public:
+  using Stub = v1::EpoService::Stub;
+
+  // Connects to nothing yet. `server` is HOST:PORT or another gRPC target.
+  explicit Client(std::string server);
+
+  const std::string& server() const { return server_; }
+  Stub& stub() { return *stub_; }
+
+  // OK once there is a connection or the server refused one, so that a call goes through or says
+  // why at once; UNAVAILABLE after 5 s without an answer; CANCELLED soon after `stop` became true.
+  grpc::Status Connect(const std::atomic<bool>& stop = kNever);
+
+  // One unary call, on a connection made if there is none. DEADLINE_EXCEEDED after `timeout`.
+  template <typename Request, typename Reply>
+  grpc::Status Call(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
+                    const Request& request, Reply* reply,
+                    absl::Duration timeout = absl::Seconds(30)) {
+    if (const grpc::Status status = Connect(); !status.ok()) return status;
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    return (*stub_.*method)(&context, request, reply);
+  }
+
+ private:
+  static const std::atomic<bool> kNever;
+
+  std::string server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<Stub> stub_;
+};
+
+}  // namespace epo::cli
+
+#endif  // EPO_CLIENT_CLI_CLIENT_H_

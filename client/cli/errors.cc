@@ -1,0 +1,142 @@
+#include "client/cli/errors.h"
+
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
+
+#include <array>
+#include <cstdio>
+#include <string_view>
+#include <utility>
+
+#include "client/cli/text.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+namespace epo::cli {
+namespace {
+
+constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
+    {"objective.neuron.layer", "--layer"},
+    {"objective.neuron.neuron", "--neuron"},
+    {"tokens", "--tokens"},
+    {"population", "--population"},
+    {"children_per_parent", "--children"},
+    {"top_k", "--topk"},
+    {"penalty_min", "--penalty-min"},
+    {"penalty_max", "--penalty-max"},
+    {"iterations", "--iterations"},
+    {"restart_period", "--restart-every"},
+    {"restart_penalty", "--restart-penalty"},
+    {"restart_penalty.low", "--restart-penalty"},
+    {"restart_penalty.high", "--restart-penalty"},
+    {"seed", "--seed"},
+    {"allow_special_tokens", "--allow-special-tokens"},
+    {"request_id", "--request-id"},
+    {"states", "--state"},
+    {"id", "JOB"},
+    {"text", "TEXT"},
+};
+
+const char* CodeName(grpc::StatusCode code) {
+  constexpr std::array kNames = {"OK",
+                                 "CANCELLED",
+                                 "UNKNOWN",
+                                 "INVALID_ARGUMENT",
+                                 "DEADLINE_EXCEEDED",
+                                 "NOT_FOUND",
+                                 "ALREADY_EXISTS",
+                                 "PERMISSION_DENIED",
+                                 "RESOURCE_EXHAUSTED",
+                                 "FAILED_PRECONDITION",
+                                 "ABORTED",
+                                 "OUT_OF_RANGE",
+                                 "UNIMPLEMENTED",
+                                 "INTERNAL",
+                                 "UNAVAILABLE",
+                                 "DATA_LOSS",
+                                 "UNAUTHENTICATED"};
+  return code >= 0 && static_cast<size_t>(code) < kNames.size() ? kNames[code] : "UNKNOWN";
+}
+
+// The prompt's place in a path such as "prompts[3].ids"; -1 for another field.
+int PromptIndex(std::string_view field) {
+  for (const std::string_view list : {"spec.initial_prompts[", "prompts["}) {
+    if (field.substr(0, list.size()) != list) continue;
+    const std::string_view rest = field.substr(list.size());
+    const std::string_view digits = rest.substr(0, rest.find(']'));
+    int index = -1;
+    if (absl::SimpleAtoi({digits.data(), digits.size()}, &index)) return index;
+  }
+  return -1;
+}
+
+google::rpc::BadRequest BadRequestOf(const grpc::Status& status) {
+  google::rpc::Status details;
+  google::rpc::BadRequest bad_request;
+  if (!details.ParseFromString(status.error_details())) return bad_request;
+  for (const auto& detail : details.details()) {
+    if (detail.UnpackTo(&bad_request)) break;
+  }
+  return bad_request;
+}
+
+}  // namespace
+
+int ExitCodeOf(v1::Job::State state) {
+  switch (state) {
+    case v1::Job::SUCCEEDED:
+      return kDone;
+    case v1::Job::FAILED:
+      return kJobFailed;
+    case v1::Job::CANCELLED:
+      return kJobCancelled;
+    default:
+      return kJobPending;
+  }
+}
+
+std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags) {
+  if (const int index = PromptIndex(field); index >= 0) {
+    return static_cast<size_t>(index) < prompt_flags.size() ? prompt_flags[index] : "";
+  }
+  if (field == "spec.initial_prompts" || field == "prompts") {
+    return prompt_flags.empty() ? "" : prompt_flags.front();
+  }
+  std::string_view name = field;
+  if (name.substr(0, 5) == "spec.") name.remove_prefix(5);
+  for (const auto& [known, flag] : kFlags) {
+    if (known == name) return std::string(flag);
+  }
+  return "";
+}
+
+std::vector<std::string> ErrorLines(const grpc::Status& status, const std::string& server,
+                                    const std::vector<std::string>& prompt_flags) {
+  std::vector<std::string> lines;
+  const auto bad_request = BadRequestOf(status);
+  for (const auto& violation : bad_request.field_violations()) {
+    const std::string flag = FlagOfField(violation.field(), prompt_flags);
+    const std::string name =
+        flag.empty() ? violation.field() : absl::StrCat(flag, " (", violation.field(), ")");
+    lines.push_back(Escape(absl::StrCat(name, ": ", violation.description())));
+  }
+  if (!lines.empty()) return lines;
+  const std::string& message = status.error_message();
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+    return {Escape(
+        absl::StrCat("cannot reach the server at ", server, ": ", message,
+                     "; is epo-server running there? (--server or EPO_SERVER names another)"))};
+  }
+  return {Escape(absl::StrCat(message.empty() ? "the server gave no reason" : message, " (",
+                              CodeName(status.error_code()), ")"))};
+}
+
+int ReportError(const grpc::Status& status, const std::string& server,
+                const std::vector<std::string>& prompt_flags) {
+  for (const std::string& line : ErrorLines(status, server, prompt_flags)) {
+    std::fprintf(stderr, "epo: %s\n", line.c_str());
+  }
+  return static_cast<int>(kRpcError) + static_cast<int>(status.error_code());
+}
+
+}  // namespace epo::cli

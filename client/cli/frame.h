@@ -1,0 +1,47 @@
+// What the live display shows, as text. Pure functions.
+#ifndef EPO_CLIENT_CLI_FRAME_H_
+#define EPO_CLIENT_CLI_FRAME_H_
+
+#include <absl/time/time.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/cli/progress.h"
+#include "client/cli/terminal.h"
+#include "epo/v1/job.pb.h"
+
+namespace epo::cli {
+
+// A followed job as the client knows it.
+struct View {
+  // As last told: at the start of the watch and at the job's end.
+  v1::Job job;
+  Progress progress;
+  // Of the latest step.
+  v1::Frontier frontier;
+  // Why there is no connection, and since when; absent while there is one.
+  struct Lost {
+    std::string reason;
+    absl::Time since;
+  };
+  std::optional<Lost> lost;
+};
+
+// The display's lines, at most size.rows - 1 of them (the cursor stands below), each at most
+// size.columns wide: the job, a bar with step, time left and evaluations a second, and, if asked
+// for, the frontier in what is left.
+std::vector<std::string> FrameLines(const View& view, bool with_frontier, absl::Time now,
+                                    TerminalSize size, bool color);
+
+// One line for where nothing can be redrawn: step, best target and least cross-entropy on the
+// frontier, time left, speed.
+std::string PlainLine(const View& view, absl::Time now);
+
+// One line about a job that has ended.
+std::string EndLine(const v1::Job& job);
+
+}  // namespace epo::cli
+
+#endif  // EPO_CLIENT_CLI_FRAME_H_

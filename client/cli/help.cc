@@ -1,0 +1,88 @@
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client/cli/command.h"
+#include "client/cli/text.h"
+
+namespace epo::cli {
+namespace {
+
+using Row = std::pair<std::string, std::string>;
+
+std::string Rows(const std::vector<Row>& rows) {
+  int widest = 0;
+  for (const Row& row : rows) widest = std::max(widest, DisplayWidth(row.first));
+  std::string out;
+  for (const auto& [name, description] : rows) {
+    absl::StrAppend(&out, "  ", PadRight(name, widest), "  ", description, "\n");
+  }
+  return out;
+}
+
+std::string Named(const CLI::Option* option) {
+  std::string name =
+      option->get_positional() ? option->get_name(true, false) : option->get_name(false, true);
+  // "-o,--output" reads better with a space.
+  if (const size_t comma = name.find(','); comma != std::string::npos) name.insert(comma + 1, " ");
+  const std::string& value = option->get_option_text();
+  return value.empty() || value == " " ? name : absl::StrCat(name, " ", value);
+}
+
+std::vector<Row> OptionRows(const CLI::App* app) {
+  std::vector<Row> positionals;
+  std::vector<Row> options;
+  const CLI::Option* help = app->get_help_ptr();
+  for (const CLI::Option* option : app->get_options()) {
+    if (option == help) continue;
+    (option->get_positional() ? positionals : options)
+        .emplace_back(Named(option), option->get_description());
+  }
+  positionals.insert(positionals.end(), options.begin(), options.end());
+  if (help != nullptr) positionals.emplace_back(Named(help), help->get_description());
+  return positionals;
+}
+
+std::string Usage(const CLI::App* app) {
+  std::string usage = absl::StrCat("Usage: epo ", app->get_name());
+  bool optional = false;
+  for (const CLI::Option* option : app->get_options()) {
+    if (option->get_positional()) continue;
+    if (option->get_required()) absl::StrAppend(&usage, " ", Named(option));
+    optional |= !option->get_required();
+  }
+  if (optional) absl::StrAppend(&usage, " [options]");
+  for (const CLI::Option* option : app->get_options()) {
+    if (!option->get_positional()) continue;
+    const bool many = option->get_expected_max() > 1;
+    absl::StrAppend(&usage, " ", option->get_name(true, false), many ? "..." : "");
+  }
+  return usage;
+}
+
+class Formatter : public CLI::FormatterBase {
+ public:
+  std::string make_help(const CLI::App* app, std::string /*name*/,
+                        CLI::AppFormatMode /*mode*/) const override {
+    if (app->get_parent() != nullptr) {
+      return absl::StrCat(Usage(app), "\n", app->get_description(), "\n\n", Rows(OptionRows(app)),
+                          "\n", app->get_footer(), "\n");
+    }
+    std::vector<Row> commands;
+    for (const CLI::App* command : app->get_subcommands({})) {
+      commands.emplace_back(command->get_name(), command->get_description());
+    }
+    return absl::StrCat("Usage: epo COMMAND [options]    (epo COMMAND --help says more)\n",
+                        app->get_description(), "\n\n", Rows(commands), "\n", Rows(OptionRows(app)),
+                        app->get_footer(), "\n");
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<CLI::FormatterBase> HelpFormatter() { return std::make_shared<Formatter>(); }
+
+}  // namespace epo::cli

@@ -1,0 +1,94 @@
+// `epo`, the command line of the EPO service.
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+
+#include "client/cli/arguments.h"
+#include "client/cli/command.h"
+#include "client/cli/errors.h"
+#include "client/cli/output.h"
+#include "client/cli/text.h"
+
+namespace epo::cli {
+namespace {
+
+int UsageError(const std::string& message, const std::string& command) {
+  std::fprintf(stderr, "epo: %s\nepo%s --help shows the usage\n", Escape(message).c_str(),
+               command.empty() ? "" : (" " + command).c_str());
+  return kUsage;
+}
+
+absl::StatusOr<Settings> ReadSettings(const PartialSettings& flags) {
+  PartialSettings environment;
+  if (const char* server = std::getenv("EPO_SERVER"); server != nullptr && *server != '\0') {
+    environment.server = server;
+  }
+  const auto profile = ReadProfile(ProfilePath());
+  if (!profile.ok()) return profile.status();
+  return ResolveSettings(flags, environment, *profile);
+}
+
+int Run(std::vector<std::string> arguments) {
+  CLI::App app("Searches a served language model for prompts that excite a neuron (EPO).", "epo");
+  Commands commands(app);
+  PartialSettings flags;
+  app.formatter(HelpFormatter());
+  app.set_help_flag("-h,--help", "Show this help");
+  app.add_option("--server", flags.server, "The server, or EPO_SERVER (127.0.0.1:50051)")
+      ->option_text("ADDR");
+  app.add_option("-o,--output", flags.output, "table, json or jsonl")->option_text("FORMAT");
+  app.set_version_flag("--version", "epo " EPO_VERSION, "Show the version");
+  app.require_subcommand(1);
+  app.footer(
+      "Exit codes: 0 done, 1 job failed, 2 usage, 3 job cancelled, 8 job still pending,\n"
+      "64 + the gRPC code for an error from the server (78: it cannot be reached).");
+  AddSubmit(commands);
+  AddFollow(commands);
+  AddJobs(commands);
+  AddResults(commands);
+  AddModel(commands);
+  AddCompletion(commands);
+
+  std::string command;
+  try {
+    ProtectBrackets(arguments);
+    std::reverse(arguments.begin(), arguments.end());
+    app.parse(std::move(arguments));
+    command = app.get_subcommands().front()->get_name();
+    const auto settings = ReadSettings(flags);
+    if (!settings.ok()) return UsageError(std::string(settings.status().message()), "");
+    Session session(*settings, DetectTerminal());
+    return commands.Chosen()(session);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    Print((chosen.empty() ? &app : chosen.front())->help());
+    return kDone;
+  } catch (const CLI::CallForVersion& version) {
+    Print(std::string(version.what()) + "\n");
+    return kDone;
+  } catch (const CLI::ParseError& error) {
+    if (const auto chosen = app.get_subcommands(); !chosen.empty())
+      command = chosen.front()->get_name();
+    return UsageError(error.what(), command);
+  } catch (const OutputError& error) {
+    // The reader has seen enough, as in `epo history JOB | head`.
+    if (error.error == EPIPE) return kDone;
+    std::fprintf(stderr, "epo: cannot write to standard output: %s\n", std::strerror(error.error));
+    return kUsage;
+  }
+}
+
+}  // namespace
+}  // namespace epo::cli
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  // gRPC's own log lines would run through the display; what matters of them is in the status.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  return epo::cli::Run({argv + 1, argv + argc});
+}

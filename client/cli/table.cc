@@ -1,0 +1,127 @@
+#include "client/cli/table.h"
+
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "client/cli/terminal.h"
+#include "client/cli/text.h"
+#include "client/cli/time.h"
+
+namespace epo::cli {
+namespace {
+
+const std::vector<Column> kFrontierColumns = {
+    {"target", true}, {"cross-entropy", true}, {"prompt"}};
+
+std::vector<std::string> PointRow(const v1::ScoredPrompt& point) {
+  return {ScoreCell(point.target()), CrossEntropyCell(point), Quote(point.text())};
+}
+
+// `count` of the indices 0..size-1, spread evenly, both ends included.
+std::vector<int> EvenChoice(int size, int count) {
+  std::vector<int> indices;
+  for (int i = 0; i < count; ++i) indices.push_back(count == 1 ? 0 : i * (size - 1) / (count - 1));
+  return indices;
+}
+
+}  // namespace
+
+std::vector<std::string> TableLines(const std::vector<Column>& columns,
+                                    const std::vector<std::vector<std::string>>& rows, int width,
+                                    bool color) {
+  std::vector<int> widths;
+  for (size_t c = 0; c < columns.size(); ++c) {
+    int widest = DisplayWidth(columns[c].title);
+    for (const auto& row : rows) widest = std::max(widest, DisplayWidth(row[c]));
+    widths.push_back(widest);
+  }
+  const auto line = [&](const auto& cell) {
+    std::string text;
+    for (size_t c = 0; c < columns.size(); ++c) {
+      if (c > 0) text += "  ";
+      const bool last = c + 1 == columns.size();
+      text += columns[c].right ? PadLeft(cell(c), widths[c])
+              : last           ? cell(c)
+                               : PadRight(cell(c), widths[c]);
+    }
+    return width > 0 ? Clip(text, width) : text;
+  };
+  std::vector<std::string> lines = {
+      Styled(line([&](size_t c) { return columns[c].title; }), "1", color)};
+  for (const auto& row : rows) lines.push_back(line([&](size_t c) { return row[c]; }));
+  return lines;
+}
+
+std::string JoinLines(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) absl::StrAppend(&text, line, "\n");
+  return text;
+}
+
+std::string ScoreCell(float value) {
+  if (!std::isfinite(value)) return "-";
+  // Fixed point lines the decimals up; values that it would round away or blow up are rare enough
+  // to stand out.
+  const float size = std::abs(value);
+  return size != 0 && (size < 1e-3F || size >= 1e6F) ? absl::StrFormat("%.3e", value)
+                                                     : absl::StrFormat("%.4f", value);
+}
+
+std::string CrossEntropyCell(const v1::ScoredPrompt& prompt) {
+  return prompt.has_cross_entropy() ? ScoreCell(prompt.cross_entropy()) : "-";
+}
+
+std::vector<std::string> FrontierLines(const v1::Frontier& frontier, int width, int height,
+                                       bool color) {
+  const int size = frontier.points_size();
+  const bool all = height <= 0 || size + 1 <= height;
+  const int shown = all ? size : std::max(0, height - 2);
+  std::vector<std::vector<std::string>> rows;
+  for (const int i : EvenChoice(size, shown)) rows.push_back(PointRow(frontier.points(i)));
+  std::vector<std::string> lines = TableLines(kFrontierColumns, rows, width, color);
+  if (!all && height >= 2) {
+    lines.push_back(
+        Styled(Clip(absl::StrCat("… and ", size - shown, " more points"), width), "2", color));
+  }
+  return lines;
+}
+
+std::string ObjectiveText(const v1::Objective& objective) {
+  if (!objective.has_neuron()) return "-";
+  return absl::StrCat("layer ", objective.neuron().layer(), " neuron ",
+                      objective.neuron().neuron());
+}
+
+std::vector<std::string> JobLines(const v1::Job& job) {
+  const v1::JobSpec& spec = job.spec();
+  std::vector<std::pair<std::string, std::string>> rows = {
+      {"id", Escape(job.id())},
+      {"state", v1::Job::State_Name(job.state())},
+      {"objective", ObjectiveText(spec.objective())},
+      {"iterations", absl::StrCat(job.completed_iterations(), "/", spec.iterations())},
+      {"evaluations", absl::StrCat(job.evaluations())},
+      {"tokens", absl::StrCat(spec.tokens())},
+      {"population", absl::StrCat(spec.population(), " x ", spec.children_per_parent(),
+                                  " children, top-k ", spec.top_k())},
+      {"penalties", absl::StrCat(spec.penalty_min(), " to ", spec.penalty_max())},
+      {"restart",
+       spec.restart_period() == 0
+           ? "never"
+           : absl::StrCat("every ", spec.restart_period(), ", penalty ",
+                          spec.restart_penalty().low(), " to ", spec.restart_penalty().high())},
+      {"seed", absl::StrCat(spec.seed())},
+      {"created", job.has_create_time() ? FormatRfc3339(job.create_time()) : "-"},
+      {"started", job.has_start_time() ? FormatRfc3339(job.start_time()) : "-"},
+      {"ended", job.has_end_time() ? FormatRfc3339(job.end_time()) : "-"},
+      {"device time", DurationText(absl::Seconds(job.run_seconds()))},
+  };
+  if (job.has_error()) rows.emplace_back("error", Escape(job.error().message()));
+  std::vector<std::string> lines;
+  for (const auto& [name, value] : rows) lines.push_back(PadRight(name, 13) + value);
+  return lines;
+}
+
+}  // namespace epo::cli
