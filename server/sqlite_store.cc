@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "server/job_state.h"
 #include "server/store_compress.h"
 
 namespace epo {
@@ -21,10 +22,6 @@ constexpr int kMaxPageSize = 1000;
 // Marks a page token as ours; the number after it is the last listed job's place in the order of
 // creation.
 constexpr char kPageTokenPrefix[] = "jobs-before:";
-
-bool IsTerminal(v1::Job::State state) {
-  return state == v1::Job::SUCCEEDED || state == v1::Job::FAILED || state == v1::Job::CANCELLED;
-}
 
 absl::Status UnknownJob(const std::string& id) {
   return absl::NotFoundError(absl::StrCat("no job ", id));
