@@ -5,6 +5,8 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
 
+#include <algorithm>
+
 namespace epo::cli {
 namespace {
 
@@ -47,15 +49,57 @@ absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text) {
   return range;
 }
 
-void ProtectBrackets(std::vector<std::string>& arguments) {
-  for (std::string& argument : arguments) {
-    if (!argument.empty() && argument.front() == '[' && argument.back() == ']') argument += kMark;
+void Protect(std::vector<std::string>& arguments) {
+  const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+  for (auto it = arguments.begin(); it != arguments.end(); ++it) {
+    const bool list = !it->empty() && it->front() == '[' && it->back() == ']';
+    const bool dash = it > dashes && !it->empty() && it->front() == '-';
+    if (list || dash) it->insert(it->begin(), kMark);
   }
+  if (dashes != arguments.end()) arguments.erase(dashes);
 }
 
 std::string Unprotect(std::string_view value) {
-  if (!value.empty() && value.front() == '[' && value.back() == kMark) value.remove_suffix(1);
+  if (!value.empty() && value.front() == kMark) value.remove_prefix(1);
   return std::string(value);
+}
+
+CLI::Validator Int32(int32_t least) {
+  return CLI::Validator(
+      [least](std::string& text) {
+        int32_t value = 0;
+        if (!absl::SimpleAtoi(text, &value)) {
+          return absl::StrCat("'", text, "' is no whole number below 2^31");
+        }
+        if (value < least) return absl::StrCat(value, " is less than ", least);
+        // Without the leading zeros that CLI11 would read as octal.
+        text = absl::StrCat(value);
+        return std::string();
+      },
+      "");
+}
+
+CLI::Validator Uint64() {
+  return CLI::Validator(
+      [](std::string& text) {
+        uint64_t value = 0;
+        if (!absl::SimpleAtoi(text, &value)) {
+          return absl::StrCat("'", text, "' is no whole number from 0 to 2^64 - 1");
+        }
+        text = absl::StrCat(value);
+        return std::string();
+      },
+      "");
+}
+
+CLI::Validator Number() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        return absl::SimpleAtod(text, &value) ? std::string()
+                                              : absl::StrCat("'", text, "' is no number");
+      },
+      "");
 }
 
 CLI::Option* AddPromptOption(CLI::App* app, const std::string& name,

@@ -5,6 +5,8 @@
 #include <absl/status/statusor.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,10 +23,18 @@ absl::StatusOr<v1::TokenIds> ParseIds(std::string_view text);
 // "2.0" or "0.5:6".
 absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text);
 
-// CLI11 reads an argument in brackets as a list. ProtectBrackets() marks such arguments before the
-// parse, Unprotect() takes the mark off a value.
-void ProtectBrackets(std::vector<std::string>& arguments);
+// Marks the arguments that CLI11 would not take as they stand, those in brackets, which it reads as
+// lists, and those behind a "--" that begin with a dash, and takes that "--" away. Unprotect()
+// takes the mark off a value.
+void Protect(std::vector<std::string>& arguments);
 std::string Unprotect(std::string_view value);
+
+// Checks of an option's value with messages that say what is wanted: a 32-bit integer of at least
+// `least`, an integer from 0 to 2^64 - 1, a number (NaN and infinity included; the server says what
+// it takes).
+CLI::Validator Int32(int32_t least = std::numeric_limits<int32_t>::min());
+CLI::Validator Uint64();
+CLI::Validator Number();
 
 // A prompt and the option that gave it ("--initial-ids").
 struct PromptArgument {

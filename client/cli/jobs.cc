@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "client/cli/arguments.h"
 #include "client/cli/command.h"
 #include "client/cli/errors.h"
 #include "client/cli/follow.h"
@@ -165,7 +166,7 @@ void AddJobs(Commands& commands) {
       ->delimiter(',')
       ->option_text("STATE");
   list->add_option("--limit", options->limit, "At most so many jobs (all)")
-      ->check(CLI::PositiveNumber)
+      ->check(Int32(1))
       ->option_text("N");
   AddJobCommand(commands, "cancel", "Stop a job and keep what it found", Cancel);
   AddJobCommand(commands, "delete", "Delete an ended job and its history", Delete);

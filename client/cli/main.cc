@@ -1,12 +1,13 @@
 // `epo`, the command line of the EPO service.
+#include <absl/strings/str_cat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 
 #include "client/cli/arguments.h"
 #include "client/cli/command.h"
@@ -33,6 +34,14 @@ absl::StatusOr<Settings> ReadSettings(const PartialSettings& flags) {
   return ResolveSettings(flags, environment, *profile);
 }
 
+// CLI11 only misses a subcommand where there is an unknown one.
+std::string Message(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> rest = app.remaining();
+  if (!app.get_subcommands().empty() || rest.empty()) return error.what();
+  const bool option = rest.front().front() == '-';
+  return absl::StrCat("unknown ", option ? "option" : "command", " '", rest.front(), "'");
+}
+
 int Run(std::vector<std::string> arguments) {
   CLI::App app("Searches a served language model for prompts that excite a neuron (EPO).", "epo");
   Commands commands(app);
@@ -54,9 +63,13 @@ int Run(std::vector<std::string> arguments) {
   AddModel(commands);
   AddCompletion(commands);
 
+  if (arguments.empty()) {
+    std::fputs(app.help().c_str(), stderr);
+    return kUsage;
+  }
   std::string command;
   try {
-    ProtectBrackets(arguments);
+    Protect(arguments);
     std::reverse(arguments.begin(), arguments.end());
     app.parse(std::move(arguments));
     command = app.get_subcommands().front()->get_name();
@@ -74,7 +87,7 @@ int Run(std::vector<std::string> arguments) {
   } catch (const CLI::ParseError& error) {
     if (const auto chosen = app.get_subcommands(); !chosen.empty())
       command = chosen.front()->get_name();
-    return UsageError(error.what(), command);
+    return UsageError(Message(app, error), command);
   } catch (const OutputError& error) {
     // The reader has seen enough, as in `epo history JOB | head`.
     if (error.error == EPIPE) return kDone;

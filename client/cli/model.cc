@@ -109,8 +109,12 @@ void AddModel(Commands& commands) {
                    "Example: epo score --layer 8 --neuron 12 \"The capital of France is\"",
                    [score](Session& session) { return Score(session, *score); });
   score->app = app;
-  app->add_option("--layer", score->layer, "Layer, from 0")->required()->option_text("L");
+  app->add_option("--layer", score->layer, "Layer, from 0")
+      ->check(Int32())
+      ->required()
+      ->option_text("L");
   app->add_option("--neuron", score->neuron, "Neuron of the layer's MLP, from 0")
+      ->check(Int32())
       ->required()
       ->option_text("K");
   score->ids =
