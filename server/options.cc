@@ -44,12 +44,14 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
   app.set_version_flag("--version", std::string("epo-server ") + EPO_VERSION);
   app.add_option("--model", model, "Checkpoint directory: config.json, tokenizer.json, safetensors")
       ->required()
-      ->check(CLI::ExistingDirectory)
+      ->check(CLI::Validator(CLI::ExistingDirectory).description(""))
       ->type_name("DIR");
-  app.add_option("--device", options.device, "auto, cpu or cuda:N")->capture_default_str();
-  app.add_option("--dtype", options.dtype, "Type of weights and activations")
-      ->check(CLI::IsMember({"auto", "float64", "float32", "bfloat16", "float16"}))
-      ->type_name("")
+  app.add_option("--device", options.device, "auto, cpu or cuda:N")
+      ->type_name("DEVICE")
+      ->capture_default_str();
+  app.add_option("--dtype", options.dtype, "auto, float64, float32, bfloat16 or float16")
+      ->check(CLI::IsMember({"auto", "float64", "float32", "bfloat16", "float16"}).description(""))
+      ->type_name("TYPE")
       ->capture_default_str();
   app.add_option("--listen", options.listen, "Address to serve on; port 0 picks a free one")
       ->check(CLI::Validator(CheckListen, "", "listen"))
@@ -58,9 +60,9 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
   app.add_option("--state-dir", state_dir, "Where jobs and their results are kept")
       ->type_name("DIR")
       ->capture_default_str();
-  app.add_option("--log-level", options.log_level, "The least severe messages that are logged")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
-      ->type_name("")
+  app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
+      ->type_name("LEVEL")
       ->capture_default_str();
   app.footer("Example: epo-server --model models/smollm2-135m --listen 127.0.0.1:50051");
 

@@ -21,6 +21,16 @@ absl::Status OrJobNotFound(const absl::Status& status, const std::string& id) {
   return absl::IsNotFound(status) ? JobNotFound(id) : status;
 }
 
+// What both requests must fulfil.
+absl::Status Check(const std::string& id, const std::string& position_field, int64_t position) {
+  FieldViolations violations;
+  if (id.empty()) violations.push_back({"id", "is required"});
+  if (position < 0) {
+    violations.push_back({position_field, absl::StrCat("is ", position, "; give 0 or more")});
+  }
+  return violations.empty() ? absl::OkStatus() : InvalidFields(violations);
+}
+
 class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public FeedListener {
  public:
   WatchStream(const StreamSources& sources, const v1::WatchJobRequest& request)
@@ -47,9 +57,7 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
   }
 
   absl::StatusOr<Batch> Begin() {
-    if (after_ < 0) {
-      return InvalidFields({{"after_sequence", absl::StrCat("is ", after_, "; give 0 or more")}});
-    }
+    if (absl::Status status = Check(id_, "after_sequence", after_); !status.ok()) return status;
     std::shared_ptr<Feed> feed = sources_.feeds.Find(id_);
     absl::StatusOr<v1::Job> job = sources_.store.GetJob(id_);
     if (!job.ok()) return OrJobNotFound(job.status(), id_);
@@ -139,9 +147,7 @@ class HistoryStream final : public StreamReactor<v1::Iteration> {
 
  private:
   absl::StatusOr<Batch> Fetch() override {
-    if (next_ < 0) {
-      return InvalidFields({{"first_iteration", absl::StrCat("is ", next_, "; give 0 or more")}});
-    }
+    if (absl::Status status = Check(id_, "first_iteration", next_); !status.ok()) return status;
     absl::StatusOr<std::vector<v1::Iteration>> page = store_.GetIterations(id_, next_, kBatch);
     if (!page.ok()) return OrJobNotFound(page.status(), id_);
     if (page->empty()) return Batch{{}, Batch::Then::kFinish};
