@@ -1,7 +1,6 @@
 #include "core/model/tokenizer_json.h"
 
 #include <cstddef>
-#include <initializer_list>
 #include <string_view>
 #include <utility>
 
@@ -9,118 +8,20 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "core/model/byte_level.h"
+#include "core/model/tokenizer_json_object.h"
 #include "core/model/tokenizer_pattern.h"
 #include "nlohmann/json.hpp"
 
 namespace epo {
 namespace {
 
-using Json = nlohmann::json;
-
-// Far above any vocabulary there is; keeps a wrong id from asking for gigabytes.
-constexpr TokenId kMaxTokenId = (1 << 24) - 1;
-
-absl::Status Bad(const std::string& key, const std::string& what) {
-  return absl::InvalidArgumentError(absl::StrCat(key, ": ", what));
-}
-
-// `text` quoted, in one line, and short.
-std::string Quote(const std::string& text) {
-  constexpr size_t kMost = 60;
-  const std::string quoted = Json(text).dump(-1, ' ', /*ensure_ascii=*/false);
-  if (quoted.size() <= kMost) return quoted;
-  size_t end = kMost;
-  while (end > 0 && (static_cast<unsigned char>(quoted[end]) & 0xC0) == 0x80) --end;
-  return quoted.substr(0, end) + "...\"";
-}
-
-std::string Show(const Json& value) {
-  if (value.is_string()) return Quote(value.get_ref<const std::string&>());
-  return value.is_structured() ? value.type_name() : value.dump();
-}
-
-// An object of the file together with the name to call it by in errors. Its reads check types.
-class Object {
- public:
-  // `value` outlives this.
-  static absl::StatusOr<Object> From(const Json& value, const std::string& name) {
-    if (!value.is_object()) return Bad(name, absl::StrCat("expected an object, got ", Show(value)));
-    return Object(value, name);
-  }
-
-  std::string Key(const std::string& key) const {
-    return name_.empty() ? key : absl::StrCat(name_, ".", key);
-  }
-
-  // A key that nothing here knows could mean anything.
-  absl::Status CheckKeys(std::initializer_list<const char*> known) const {
-    for (const auto& [key, value] : value_->items()) {
-      bool found = false;
-      for (const char* name : known) found = found || key == name;
-      if (!found)
-        return Bad(name_.empty() ? Quote(key) : absl::StrCat(name_, ".", Quote(key)),
-                   "not supported");
-    }
-    return absl::OkStatus();
-  }
-
-  // Null when the key is absent or its value is null.
-  const Json* Find(const std::string& key) const {
-    const auto found = value_->find(key);
-    return found == value_->end() || found->is_null() ? nullptr : &*found;
-  }
-
-  absl::StatusOr<const Json*> Require(const std::string& key) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return Bad(Key(key), "missing");
-    return value;
-  }
-
-  absl::StatusOr<std::string> String(const std::string& key) const {
-    absl::StatusOr<const Json*> value = Require(key);
-    if (!value.ok()) return value.status();
-    if (!(*value)->is_string())
-      return Bad(Key(key), absl::StrCat("expected a string, got ", Show(**value)));
-    return (*value)->get<std::string>();
-  }
-
-  absl::StatusOr<bool> Bool(const std::string& key) const {
-    absl::StatusOr<const Json*> value = Require(key);
-    if (!value.ok()) return value.status();
-    if (!(*value)->is_boolean())
-      return Bad(Key(key), absl::StrCat("expected true or false, got ", Show(**value)));
-    return (*value)->get<bool>();
-  }
-
-  absl::StatusOr<bool> BoolOr(const std::string& key, bool absent) const {
-    return Find(key) == nullptr ? absent : Bool(key);
-  }
-
-  // Fails unless the key is absent or has one of the values given.
-  absl::Status Only(const std::string& key, std::initializer_list<Json> allowed) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return absl::OkStatus();
-    for (const Json& one : allowed) {
-      if (*value == one) return absl::OkStatus();
-    }
-    return Bad(Key(key), absl::StrCat(Show(*value), " is not supported"));
-  }
-
- private:
-  Object(const Json& value, std::string name) : value_(&value), name_(std::move(name)) {}
-
-  const Json* value_;
-  std::string name_;
-};
-
-absl::StatusOr<TokenId> ReadId(const Json& value, const std::string& name) {
-  if (!value.is_number_unsigned() || value.get<uint64_t>() > kMaxTokenId) {
-    return Bad(name, absl::StrCat("expected an id from 0 to ", kMaxTokenId, ", got ", Show(value)));
-  }
-  return value.get<TokenId>();
-}
+using tokenizer_json::Bad;
+using tokenizer_json::Json;
+using tokenizer_json::Object;
+using tokenizer_json::Quote;
+using tokenizer_json::ReadId;
+using tokenizer_json::Show;
 
 class Parser {
  public:
@@ -229,9 +130,7 @@ class Parser {
       std::string left;
       std::string right;
       if (!SplitMerge(entry, left, right)) {
-        return Bad(name, absl::StrCat(R"(expected "a b" or ["a", "b"], got )",
-                                      entry.is_array() ? entry.dump(-1, ' ', false).substr(0, 60)
-                                                       : Show(entry)));
+        return Bad(name, absl::StrCat(R"(expected "a b" or ["a", "b"], got )", Show(entry)));
       }
       MergeRule rule;
       for (const auto& [text, id] : {std::pair<std::string, TokenId*>{left, &rule.left},

@@ -79,13 +79,14 @@ class Pair:
     def check_encode(self, texts):
         """The number of ids that were compared."""
         answer = self.run("encode", texts)
+        decoded = [text.decode("utf-8", errors="replace") for text in texts]
+        expected = self.reference.encode_batch_fast(decoded, add_special_tokens=False)
         offset = compared = 0
-        for text in texts:
+        for text, encoding in zip(texts, expected, strict=True):
             (count,) = struct.unpack_from("=I", answer, offset)
             ids = np.frombuffer(answer, np.int32, count, offset + 4)
             offset += 4 + 4 * count
-            expected = self.reference.encode(text.decode("utf-8", errors="replace"), add_special_tokens=False).ids
-            assert ids.tolist() == expected, text[:2000]
+            assert ids.tolist() == encoding.ids, text[:2000]
             compared += count
         assert offset == len(answer)
         return compared
@@ -158,7 +159,7 @@ def probe(pre_tokenizer):
 
 
 @pytest.mark.parametrize("steps", ["byte_level", "digits", "runs_of_digits", "llama3"])
-def test_classifies_every_code_point(pair, steps, llama3):
+def test_classifies_code_points(pair, steps, llama3):
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     plain = {**byte_level, "use_regex": False}
     pre_tokenizer = {
@@ -167,9 +168,10 @@ def test_classifies_every_code_point(pair, steps, llama3):
         "runs_of_digits": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": False}, byte_level]},
         "llama3": llama3["pre_tokenizer"],
     }[steps]
-    points = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    # Past 0x34000 stand no letters, numbers or spaces, so a few will do.
+    points = [chr(point) for point in [*range(0x34000), *range(0x34000, 0x110000, 97)] if not 0xD800 <= point < 0xE000]
     context = "a{0}a1{0}1!{0}! {0}! !{0}  a{0}{0}1" if steps == "llama3" else "a{0}a1{0}1!{0}! {0}!"
-    texts = ["".join(map(context.format, points[i : i + 512])).encode() for i in range(0, len(points), 512)]
+    texts = ["".join(map(context.format, points[i : i + 64])).encode() for i in range(0, len(points), 64)]
     pair(probe(pre_tokenizer)).check_encode(texts)
 
 
@@ -178,16 +180,14 @@ def test_finds_added_tokens(pair, phi2):
     tokenizer = copy.deepcopy(phi2)
     contents = [("<a>", "", 0), ("<a><b>", "", 0), ("<b>", "r", 0), ("<c>", "l", 0), ("<d>", "lr", 0), ("é<", "", 1), ("  <", "", 1),
                 ("b>", "", 1), (" the", "", 1), ("<a", "l", 1), ("\n", "r", 0), ("the", "", 0), ("é", "", 1), ("Ġ", "", 1)]  # fmt: skip
-    for content, strip, normalized in contents:
-        tokenizer["added_tokens"].append({
-            "id": 50_295 + len(tokenizer["added_tokens"]) - 39, "content": content, "single_word": False, "lstrip": "l" in strip,
-            "rstrip": "r" in strip, "normalized": bool(normalized), "special": False,
-        })  # fmt: skip
-    known = tokenizer["model"]["vocab"]
     fresh = 50_295
-    for token in tokenizer["added_tokens"][39:]:
-        token["id"] = known.get(token["content"], fresh)
-        fresh += token["content"] not in known
+    for content, strip, normalized in contents:
+        token_id = tokenizer["model"]["vocab"].get(content, fresh)
+        fresh += token_id == fresh
+        tokenizer["added_tokens"].append({
+            "id": token_id, "content": content, "single_word": False, "lstrip": "l" in strip, "rstrip": "r" in strip,
+            "normalized": bool(normalized), "special": False,
+        })  # fmt: skip
     draw = random.Random(2)
     pieces = [content for content, _, _ in contents] + ["<", ">", " ", "  ", "\u3000", "\t", "x", "   ", " \n ", "a", "b", "\x85"]
     both = pair(tokenizer)
