@@ -1,12 +1,21 @@
-// Answers one JSON request on stdin with JSON on stdout, so that Python tests can compare the core
-// with their own computations.
+// Answers JSON requests over one loaded model, so that Python tests can compare the core with their
+// own computations. Reads one object on stdin, writes one on stdout.
 //
-// {"model": DIR, "dtype": "float64", "op": ..., ...} where op is
-//   forward: ids, layer                     -> logits [n][vocab], neurons [n][intermediate]
-//   prepare: prompts, layer, neuron, penalty -> prompts: [{target, cross_entropy, next_token,
-//   gradient [n][vocab]}] score:   layer, neuron, parents, candidates [[parent, first_changed,
-//   tokens]] -> scores [[target, cross_entropy]] search:  layer, neuron, options         ->
-//   iterations [{ids, target, cross_entropy, keep}], frontier
+// {"model": DIR, "dtype": "float64", "max_rows": 4096, "requests": [...]}
+//   -> {"answers": [...]}, each a request's answer or {"error": message}
+// A request's "op" is one of
+//   forward: ids, layer
+//     -> logits [n][vocab], neurons [n][intermediate]
+//   prepare: prompts, layer, neuron, penalty, one_hot (whether to give that gradient)
+//     -> prompts [{target, cross_entropy (as scored: float32), exact_target, surprisal [n - 1],
+//        next_token, target_gradient [n][hidden], cross_entropy_gradient [n][hidden],
+//        gradient [n][vocab] (one-hot, of -f + penalty * x, float32)}]
+//   score: objectives [[layer, neuron]], parents [[objective, ids]],
+//     candidates [[parent, first_changed, tokens]]
+//     -> scores [[target, cross_entropy]]
+//   search: layer, neuron, options (of SearchOptions, by name)
+//     -> penalties, iterations [{ids, target, cross_entropy, keep, restart_penalty}], frontier
+// Exits with 1 and the message on stderr when the model cannot be loaded.
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -16,10 +25,12 @@
 #include <limits>
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
 #include "core/evaluate/evaluator.h"
 #include "core/evaluate/prepared_prompt.h"
 #include "core/evaluate/substitutes.h"
 #include "core/evaluate/tensors.h"
+#include "core/model/allowed_tokens.h"
 #include "core/model/decoder.h"
 #include "core/model/model.h"
 #include "core/search/run.h"
@@ -98,23 +109,32 @@ absl::StatusOr<Json> PreparePrompts(const Model& model, Evaluator& evaluator, co
   Json results = Json::array();
   for (const auto& one : *prepared) {
     const auto& prompt = static_cast<const PreparedPrompt&>(*one);
-    Json gradient = Json::array();
-    for (size_t i = 0; i < prompt.ids.size(); ++i) {
-      gradient.push_back(ToJson(
-          TokenGradient(model, prompt, static_cast<int>(i), request.at("penalty").get<float>())));
+    Json result = {{"target", prompt.score().target},
+                   {"cross_entropy", prompt.score().cross_entropy},
+                   {"exact_target", prompt.target},
+                   {"surprisal", prompt.surprisal},
+                   {"next_token", prompt.next_token()},
+                   {"target_gradient", ToJson(prompt.target_gradient)},
+                   {"cross_entropy_gradient", ToJson(prompt.cross_entropy_gradient)}};
+    if (request.value("one_hot", true)) {
+      const auto penalty = request.at("penalty").get<float>();
+      for (size_t i = 0; i < prompt.ids.size(); ++i) {
+        result["gradient"].push_back(
+            ToJson(TokenGradient(model, prompt, static_cast<int>(i), penalty)));
+      }
     }
-    results.push_back({{"target", prompt.score().target},
-                       {"cross_entropy", prompt.score().cross_entropy},
-                       {"next_token", prompt.next_token()},
-                       {"gradient", std::move(gradient)}});
+    results.push_back(std::move(result));
   }
   return Json{{"prompts", std::move(results)}};
 }
 
 absl::StatusOr<Json> ScoreChildren(Evaluator& evaluator, const Json& request) {
   std::vector<PrepareRequest> requests;
-  for (const Json& prompt : request.at("parents")) {
-    requests.push_back({prompt.get<Prompt>(), ObjectiveOf(request), true});
+  for (const Json& parent : request.at("parents")) {
+    const Json& objective = request.at("objectives").at(parent.at(0).get<size_t>());
+    requests.push_back({parent.at(1).get<Prompt>(),
+                        {objective.at(0).get<int>(), objective.at(1).get<int>()},
+                        true});
   }
   auto parents = evaluator.Prepare(requests);
   if (!parents.ok()) return parents.status();
@@ -130,19 +150,37 @@ absl::StatusOr<Json> ScoreChildren(Evaluator& evaluator, const Json& request) {
   return Json{{"scores", std::move(results)}};
 }
 
-absl::StatusOr<Json> RunSearch(const Model& model, Evaluator& evaluator, const Json& request) {
+SearchOptions OptionsOf(const Json& given) {
   SearchOptions options;
-  const Json& given = request.at("options");
-  options.tokens = given.value("tokens", options.tokens);
-  options.population = given.value("population", options.population);
-  options.children_per_parent = given.value("children_per_parent", options.children_per_parent);
-  options.top_k = given.value("top_k", options.top_k);
-  options.iterations = given.value("iterations", options.iterations);
-  options.restart_period = given.value("restart_period", options.restart_period);
-  options.seed = given.value("seed", options.seed);
+  const auto read = [&](const char* name, auto& value) {
+    if (given.contains(name)) given.at(name).get_to(value);
+  };
+  read("tokens", options.tokens);
+  read("population", options.population);
+  read("children_per_parent", options.children_per_parent);
+  read("top_k", options.top_k);
+  read("penalty_min", options.penalty_min);
+  read("penalty_max", options.penalty_max);
+  read("iterations", options.iterations);
+  read("restart_period", options.restart_period);
+  read("restart_penalty_low", options.restart_penalty_low);
+  read("restart_penalty_high", options.restart_penalty_high);
+  read("seed", options.seed);
+  read("initial_prompts", options.initial_prompts);
+  read("allow_special_tokens", options.allow_special_tokens);
+  return options;
+}
+
+absl::StatusOr<Json> RunSearch(const Model& model, Evaluator& evaluator, const Json& request) {
+  const SearchOptions options = OptionsOf(request.at("options"));
+  const FieldViolations bad = ValidateSearchOptions(
+      options, model.config(), *MakeAllowedTokens(model, options.allow_special_tokens));
+  if (!bad.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(bad[0].field, " ", bad[0].description));
+  }
   const auto run = Run::Create(model, ObjectiveOf(request), options);
   Json iterations = Json::array();
-  Json frontier;
+  Json frontier, penalties;
   while (!run->done()) {
     Run* const runs[] = {run.get()};
     auto reports = AdvanceRound(evaluator, runs);
@@ -153,10 +191,14 @@ absl::StatusOr<Json> RunSearch(const Model& model, Evaluator& evaluator, const J
       target.push_back(score.target);
       cross_entropy.push_back(score.cross_entropy);
     }
+    penalties = Json::array();
+    for (const SlotReport& slot : report.slots) penalties.push_back(slot.penalty);
+    const auto& restart_penalty = report.iteration.restart_penalty;
     iterations.push_back({{"ids", report.iteration.ids},
                           {"target", std::move(target)},
                           {"cross_entropy", std::move(cross_entropy)},
-                          {"keep", report.iteration.keep}});
+                          {"keep", report.iteration.keep},
+                          {"restart_penalty", restart_penalty ? Json(*restart_penalty) : Json()}});
     frontier = Json::array();
     for (const ScoredPrompt& point : report.frontier) {
       frontier.push_back({{"ids", point.ids},
@@ -164,32 +206,44 @@ absl::StatusOr<Json> RunSearch(const Model& model, Evaluator& evaluator, const J
                           {"cross_entropy", point.score.cross_entropy}});
     }
   }
-  return Json{{"iterations", std::move(iterations)}, {"frontier", std::move(frontier)}};
+  return Json{{"penalties", std::move(penalties)},
+              {"iterations", std::move(iterations)},
+              {"frontier", std::move(frontier)}};
 }
 
-absl::StatusOr<Json> Answer(const Json& request) {
-  auto model = Model::Load(request.at("model").get<std::string>(),
-                           {"cpu", request.value("dtype", "float64")});
-  if (!model.ok()) return model.status();
-  const auto evaluator = Evaluator::Create(**model, {.max_rows = request.value("max_rows", 4096)});
+absl::StatusOr<Json> Answer(const Model& model, Evaluator& evaluator, const Json& request) {
   const auto op = request.at("op").get<std::string>();
-  if (op == "forward") return Forward(**model, request);
-  if (op == "prepare") return PreparePrompts(**model, *evaluator, request);
-  if (op == "score") return ScoreChildren(*evaluator, request);
-  if (op == "search") return RunSearch(**model, *evaluator, request);
-  return absl::InvalidArgumentError("unknown op");
+  if (op == "forward") return Forward(model, request);
+  if (op == "prepare") return PreparePrompts(model, evaluator, request);
+  if (op == "score") return ScoreChildren(evaluator, request);
+  if (op == "search") return RunSearch(model, evaluator, request);
+  return absl::InvalidArgumentError("unknown op " + op);
+}
+
+absl::StatusOr<Json> AnswerAll(const Json& call) {
+  auto model =
+      Model::Load(call.at("model").get<std::string>(), {"cpu", call.value("dtype", "float64")});
+  if (!model.ok()) return model.status();
+  const auto evaluator = Evaluator::Create(**model, {.max_rows = call.value("max_rows", 4096)});
+  Json answers = Json::array();
+  for (const Json& request : call.at("requests")) {
+    const absl::StatusOr<Json> answer = Answer(**model, *evaluator, request);
+    answers.push_back(answer.ok() ? *answer
+                                  : Json{{"error", std::string(answer.status().message())}});
+  }
+  return Json{{"answers", std::move(answers)}};
 }
 
 }  // namespace
 }  // namespace epo
 
 int main() {
-  const nlohmann::json request = nlohmann::json::parse(std::cin);
-  const absl::StatusOr<nlohmann::json> answer = epo::Answer(request);
-  if (!answer.ok()) {
-    std::cerr << answer.status().message() << "\n";
+  const nlohmann::json call = nlohmann::json::parse(std::cin);
+  const absl::StatusOr<nlohmann::json> answers = epo::AnswerAll(call);
+  if (!answers.ok()) {
+    std::cerr << answers.status().message() << "\n";
     return 1;
   }
-  std::cout << *answer;
+  std::cout << *answers;
   return 0;
 }
