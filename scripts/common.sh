@@ -23,7 +23,7 @@ phase() {
   else
     local code=$?
     echo " failed after $((SECONDS - start)) s; the end of $log:" >&2
-    tail -40 "$log" >&2
+    tail -40 "$log" | cut -c1-500 >&2
     return "$code"
   fi
 }
