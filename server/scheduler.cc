@@ -185,7 +185,7 @@ class SchedulerImpl final : public Scheduler {
       for (auto& live : *jobs) {
         if (live->job.id() != id || live->gone) continue;
         live->cancels.push_back(std::move(done));
-        if (!live->unsaved_end.has_value()) End(*live, v1::Job::CANCELLED, absl::OkStatus());
+        if (!IsTerminal(live->job.state())) End(*live, v1::Job::CANCELLED, absl::OkStatus());
         return;
       }
     }
@@ -208,8 +208,6 @@ class SchedulerImpl final : public Scheduler {
       }
       job.share.virtual_time = JoinTime(Shares(&job));
       job.share.cost = job.run->evaluations_per_step();
-      // The server went down between the last step and the job's end.
-      if (job.run->done()) End(job, v1::Job::SUCCEEDED, absl::OkStatus());
     }
   }
 
@@ -294,6 +292,10 @@ class SchedulerImpl final : public Scheduler {
     job.set_completed_iterations(live.run->completed_iterations());
     job.set_evaluations(job.evaluations() + static_cast<int64_t>(report.iteration.ids.size()));
     job.set_run_seconds(job.run_seconds() + run_seconds);
+    if (live.run->done()) {
+      job.set_state(v1::Job::SUCCEEDED);
+      *job.mutable_end_time() = NowTimestamp();
+    }
     StepRecord& record = live.unsaved_step.emplace();
     record.job = job;
     record.step = converter_.ToStep(report);
@@ -301,11 +303,8 @@ class SchedulerImpl final : public Scheduler {
     record.step.set_evaluations(job.evaluations());
     record.iteration = Converter::ToIteration(report.iteration);
     record.checkpoint = live.run->Save();
-    if (live.run->done()) {
-      End(live, v1::Job::SUCCEEDED, absl::OkStatus());
-    } else {
-      Save(live);
-    }
+    if (live.run->done()) live.run.reset();
+    Save(live);
   }
 
   void MarkRunning(LiveJob& live) {
@@ -339,9 +338,9 @@ class SchedulerImpl final : public Scheduler {
         return StoreFailed(live, status);
       }
       live.unsaved_end.reset();
-      Announce(live);
     }
     StoreWorks();
+    if (IsTerminal(live.job.state())) Announce(live);
   }
 
   void Announce(LiveJob& live) {

@@ -1,0 +1,433 @@
+#include "server/scheduler.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "core/model/model.h"
+
+namespace epo {
+namespace {
+
+constexpr int kLayer = 2;
+// Rounds with this neuron fail, when a test says so.
+constexpr int kPoison = 7;
+
+enum class Fault { kNone, kStatus, kThrow };
+
+// The real evaluator, except that it fails for one objective.
+class FaultyEvaluator : public Evaluator {
+ public:
+  FaultyEvaluator(std::unique_ptr<Evaluator> real, Fault fault)
+      : real_(std::move(real)), fault_(fault) {}
+
+  absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
+      std::span<const PrepareRequest> requests) override {
+    for (const PrepareRequest& request : requests) {
+      if (request.objective.neuron != kPoison || fault_ == Fault::kNone) continue;
+      if (fault_ == Fault::kThrow) throw std::runtime_error("the device threw");
+      return absl::ResourceExhaustedError("the device is full");
+    }
+    return real_->Prepare(requests);
+  }
+  absl::StatusOr<std::vector<TokenId>> Substitutes(
+      std::span<const SubstituteQuery> queries) override {
+    return real_->Substitutes(queries);
+  }
+  absl::StatusOr<std::vector<Score>> ScoreCandidates(
+      std::span<const Candidate> candidates) override {
+    return real_->ScoreCandidates(candidates);
+  }
+  const EvaluatorCounters& counters() const override { return real_->counters(); }
+
+ private:
+  const std::unique_ptr<Evaluator> real_;
+  const Fault fault_;
+};
+
+// The real store, except that it refuses writes while told so; keeps the order of the steps.
+class FaultyStore : public Store {
+ public:
+  explicit FaultyStore(std::unique_ptr<Store> real) : real_(std::move(real)) {}
+
+  std::atomic<bool> full = false;
+  std::atomic<int> refused = 0;
+
+  std::vector<std::pair<std::string, int>> appended() const {
+    absl::MutexLock lock(&mutex_);
+    return appended_;
+  }
+
+  absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
+                                    const std::string& request) override {
+    return real_->CreateJob(job, request_id, request);
+  }
+  absl::Status UpdateJob(const v1::Job& job) override {
+    if (full) return Refuse();
+    return real_->UpdateJob(job);
+  }
+  absl::Status AppendStep(const StepRecord& record) override {
+    if (full) return Refuse();
+    absl::Status status = real_->AppendStep(record);
+    absl::MutexLock lock(&mutex_);
+    if (status.ok()) appended_.emplace_back(record.job.id(), record.step.index());
+    return status;
+  }
+  absl::StatusOr<v1::Job> GetJob(const std::string& id) const override { return real_->GetJob(id); }
+  absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override {
+    return real_->ListJobs(query);
+  }
+  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
+    return real_->UnfinishedJobs();
+  }
+  absl::Status DeleteJob(const std::string& id) override { return real_->DeleteJob(id); }
+  absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
+    return real_->GetCheckpoint(id);
+  }
+  absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
+                                                 int limit) const override {
+    return real_->GetSteps(id, first, limit);
+  }
+  absl::StatusOr<std::vector<v1::Iteration>> GetIterations(const std::string& id, int first,
+                                                           int limit) const override {
+    return real_->GetIterations(id, first, limit);
+  }
+
+ private:
+  absl::Status Refuse() {
+    ++refused;
+    return absl::ResourceExhaustedError("disk full");
+  }
+
+  const std::unique_ptr<Store> real_;
+  mutable absl::Mutex mutex_;
+  std::vector<std::pair<std::string, int>> appended_ ABSL_GUARDED_BY(mutex_);
+};
+
+class SchedulerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto model = Model::Load(EPO_PHI_TINY, {.device = "cpu", .dtype = "float64"});
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = model->release();
+  }
+  static void TearDownTestSuite() { delete model_; }
+
+  void SetUp() override {
+    directory_ = std::filesystem::temp_directory_path() /
+                 absl::StrCat("epo-scheduler-test-", getpid(), "-",
+                              testing::UnitTest::GetInstance()->current_test_info()->name());
+    std::filesystem::remove_all(directory_);
+    auto store = Store::Open(directory_);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = std::make_unique<FaultyStore>(*std::move(store));
+    options_.store_retry = absl::Milliseconds(20);
+  }
+
+  void TearDown() override {
+    if (!gate_.HasBeenNotified()) gate_.Notify();
+    scheduler_.reset();
+    store_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+
+  // The model's thread stands still until OpenGate().
+  void Start(Fault fault = Fault::kNone) {
+    scheduler_ = MakeScheduler(
+        converter_, *store_, feeds_,
+        [this, fault]() -> std::unique_ptr<Evaluator> {
+          gate_.WaitForNotification();
+          return std::make_unique<FaultyEvaluator>(Evaluator::Create(*model_, {}), fault);
+        },
+        options_);
+  }
+  void OpenGate() { gate_.Notify(); }
+
+  static v1::JobSpec Spec(int iterations, int neuron, int population) {
+    v1::JobSpec spec;
+    spec.mutable_objective()->mutable_neuron()->set_layer(kLayer);
+    spec.mutable_objective()->mutable_neuron()->set_neuron(neuron);
+    spec.set_tokens(4);
+    spec.set_population(population);
+    spec.set_children_per_parent(4);
+    spec.set_top_k(16);
+    spec.set_iterations(iterations);
+    return spec;
+  }
+
+  v1::Job Create(int iterations, int neuron = 1, int population = 2) {
+    FieldViolations violations;
+    const v1::JobSpec wire = Spec(iterations, neuron, population);
+    SearchSpec spec = converter_.ParseSpec(wire, "spec", violations);
+    EXPECT_TRUE(violations.empty());
+    v1::Job job;
+    job.set_id(absl::StrCat("j", ++jobs_));
+    *job.mutable_spec() = Converter::EffectiveSpec(wire, spec);
+    job.set_state(v1::Job::QUEUED);
+    job.set_model_fingerprint(model_->fingerprint());
+    feeds_.Open(job.id(), 0);
+    EXPECT_TRUE(store_->CreateJob(job, "", "").ok());
+    scheduler_->Submit(job, std::move(spec), "");
+    return job;
+  }
+
+  v1::Job Get(const std::string& id) { return *store_->GetJob(id); }
+
+  v1::Job WaitForEnd(const std::string& id) {
+    // A feed is closed once the end is persisted and published.
+    while (feeds_.Find(id) != nullptr) absl::SleepFor(absl::Milliseconds(2));
+    return Get(id);
+  }
+
+  void WaitForSteps(const std::string& id, int count) {
+    while (Get(id).completed_iterations() < count) absl::SleepFor(absl::Milliseconds(2));
+  }
+
+  absl::StatusOr<v1::Job> Cancel(const std::string& id) {
+    absl::Notification answered;
+    absl::StatusOr<v1::Job> answer;
+    scheduler_->Cancel(id, [&](absl::StatusOr<v1::Job> job) {
+      answer = std::move(job);
+      answered.Notify();
+    });
+    answered.WaitForNotification();
+    return answer;
+  }
+
+  static const Model* model_;
+  std::filesystem::path directory_;
+  SchedulerOptions options_;
+  absl::Notification gate_;
+  Converter converter_{*model_};
+  std::unique_ptr<FaultyStore> store_;
+  JobFeeds feeds_{pool_};
+  WorkerPool pool_{1};
+  std::unique_ptr<Scheduler> scheduler_;
+  int jobs_ = 0;
+};
+
+const Model* SchedulerTest::model_ = nullptr;
+
+TEST_F(SchedulerTest, EqualJobsAdvanceStepByStep) {
+  options_.round_evaluations = 30;  // three of them a round
+  Start();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 8; ++i) ids.push_back(Create(12).id());
+  OpenGate();
+  for (const std::string& id : ids) EXPECT_EQ(WaitForEnd(id).state(), v1::Job::SUCCEEDED);
+  std::map<std::string, int> steps;
+  for (const auto& [id, index] : store_->appended()) {
+    EXPECT_EQ(index, steps[id]++);
+    for (const std::string& other : ids) EXPECT_LE(std::abs(steps[id] - steps[other]), 1);
+  }
+  EXPECT_EQ(store_->appended().size(), 8u * 12u);
+}
+
+TEST_F(SchedulerTest, ABigJobStarvesNobodyAndIsNotStarved) {
+  options_.round_evaluations = 30;
+  Start();
+  const std::string big = Create(4, 1, /*population=*/40).id();  // 200 evaluations a step
+  const std::string small = Create(80).id();                     // 10
+  OpenGate();
+  EXPECT_EQ(WaitForEnd(small).state(), v1::Job::SUCCEEDED);
+  EXPECT_EQ(WaitForEnd(big).state(), v1::Job::SUCCEEDED);
+  int of_small = 0;
+  for (const auto& [id, index] : store_->appended()) {
+    if (id == small) ++of_small;
+    if (id == big) {
+      EXPECT_NEAR(of_small, 20 * index, 2);
+    }
+  }
+}
+
+TEST_F(SchedulerTest, JobsBeyondTheActiveOnesWaitTheirTurn) {
+  options_.max_active_jobs = 2;
+  Start();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) ids.push_back(Create(3).id());
+  OpenGate();
+  for (const std::string& id : ids) EXPECT_EQ(WaitForEnd(id).state(), v1::Job::SUCCEEDED);
+  const auto appended = store_->appended();
+  for (size_t i = 0; i < 6; ++i)
+    EXPECT_TRUE(appended[i].first == "j1" || appended[i].first == "j2");
+  EXPECT_EQ(appended.back().first, "j5");
+}
+
+class RoundFault : public SchedulerTest, public testing::WithParamInterface<Fault> {};
+
+TEST_P(RoundFault, FailsOnlyTheJobThatCausesIt) {
+  Start(GetParam());
+  const std::string good = Create(5).id();
+  const std::string bad = Create(5, kPoison).id();
+  const std::string other = Create(5, 2).id();
+  OpenGate();
+  const v1::Job failed = WaitForEnd(bad);
+  EXPECT_EQ(failed.state(), v1::Job::FAILED);
+  EXPECT_NE(failed.error().message().find("the device"), std::string::npos);
+  EXPECT_EQ(failed.error().code(), GetParam() == Fault::kThrow ? 13 : 8);
+  EXPECT_TRUE(failed.has_end_time());
+  EXPECT_EQ(WaitForEnd(good).state(), v1::Job::SUCCEEDED);
+  EXPECT_EQ(WaitForEnd(other).state(), v1::Job::SUCCEEDED);
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, RoundFault, testing::Values(Fault::kStatus, Fault::kThrow));
+
+TEST_F(SchedulerTest, NothingIsPublishedBeforeItIsStored) {
+  Start();
+  const std::string first = Create(30).id();
+  const std::string second = Create(30).id();
+  OpenGate();
+  WaitForSteps(first, 5);
+  store_->full = true;
+  // Each job has a step that the store refused, and then runs no other.
+  while (store_->refused < 10) absl::SleepFor(absl::Milliseconds(2));
+  const int stored = Get(first).completed_iterations();
+  const auto feed = feeds_.Find(first);
+  EXPECT_EQ(feed->Read(stored + 1, 16).kind, Feed::Slice::Kind::kWait);
+  store_->full = false;
+  for (const std::string& id : {first, second}) {
+    EXPECT_EQ(WaitForEnd(id).state(), v1::Job::SUCCEEDED);
+    EXPECT_EQ(Get(id).evaluations(), 300);
+    EXPECT_EQ(store_->GetIterations(id, 0, 100)->size(), 30u);
+  }
+}
+
+TEST_F(SchedulerTest, ACancellationWaitsForTheStore) {
+  Start();
+  const std::string id = Create(100'000).id();
+  OpenGate();
+  WaitForSteps(id, 2);
+  store_->full = true;
+  std::atomic<bool> answered = false;
+  scheduler_->Cancel(id, [&](const absl::StatusOr<v1::Job>& job) {
+    EXPECT_EQ(job->state(), v1::Job::CANCELLED);
+    answered = true;
+  });
+  const int before = store_->refused;
+  while (store_->refused < before + 5) absl::SleepFor(absl::Milliseconds(2));
+  EXPECT_FALSE(answered);
+  store_->full = false;
+  const v1::Job job = WaitForEnd(id);
+  EXPECT_EQ(job.state(), v1::Job::CANCELLED);
+  // The step that had to wait is part of the result.
+  EXPECT_EQ(static_cast<int>(store_->GetIterations(id, 0, 100'000)->size()),
+            job.completed_iterations());
+  while (!answered) absl::SleepFor(absl::Milliseconds(2));
+}
+
+TEST_F(SchedulerTest, CancelsRunningAndWaitingJobs) {
+  options_.max_active_jobs = 1;
+  Start();
+  const std::string running = Create(100'000).id();
+  const std::string waiting = Create(100'000).id();
+  OpenGate();
+  WaitForSteps(running, 1);
+  EXPECT_EQ(Cancel(waiting)->state(), v1::Job::CANCELLED);
+  EXPECT_EQ(Get(waiting).state(), v1::Job::CANCELLED);
+  EXPECT_EQ(Get(waiting).completed_iterations(), 0);
+  EXPECT_EQ(Cancel(running)->state(), v1::Job::CANCELLED);
+  EXPECT_GE(Get(running).completed_iterations(), 1);
+  EXPECT_TRUE(absl::IsNotFound(Cancel(running).status()));
+  EXPECT_TRUE(absl::IsNotFound(Cancel("jnone").status()));
+}
+
+TEST_F(SchedulerTest, ScoreCallsAreBounded) {
+  options_.max_score_calls = 2;
+  Start();
+  const std::vector<PrepareRequest> requests(100, {{1, 2, 3}, {kLayer, 1}, false});
+  std::vector<absl::StatusOr<std::vector<Score>>> answers(4, absl::UnknownError("none"));
+  std::atomic<int> count = 0;
+  for (int i = 0; i < 3; ++i) {
+    scheduler_->ScorePrompts(
+        requests, [i] { return i == 1; },
+        [&, i](auto scores) {
+          answers[i] = std::move(scores);
+          ++count;
+        });
+  }
+  // The third was refused at once.
+  EXPECT_EQ(count, 1);
+  EXPECT_EQ(answers[2].status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(answers[2].status().GetPayload("type.googleapis.com/google.rpc.RetryInfo"));
+  OpenGate();
+  while (count < 3) absl::SleepFor(absl::Milliseconds(2));
+  ASSERT_TRUE(answers[0].ok());
+  EXPECT_EQ(answers[0]->size(), 100u);
+  EXPECT_EQ((*answers[0])[0], (*answers[0])[99]);
+  EXPECT_TRUE(absl::IsCancelled(answers[1].status()));
+}
+
+TEST_F(SchedulerTest, StopAnswersEverythingAndLosesNothing) {
+  Start();
+  const std::string id = Create(100'000).id();
+  OpenGate();
+  WaitForSteps(id, 3);
+  scheduler_->Stop();
+  const v1::Job job = Get(id);
+  EXPECT_EQ(job.state(), v1::Job::RUNNING);
+  EXPECT_EQ(static_cast<int>(store_->GetIterations(id, 0, 100'000)->size()),
+            job.completed_iterations());
+  EXPECT_TRUE(absl::IsUnavailable(Cancel(id).status()));
+  bool answered = false;
+  scheduler_->ScorePrompts(
+      {{{1, 2}, {kLayer, 1}, false}}, [] { return false; },
+      [&](const auto& scores) {
+        EXPECT_TRUE(absl::IsUnavailable(scores.status()));
+        answered = true;
+      });
+  EXPECT_TRUE(answered);
+  scheduler_->Stop();
+}
+
+TEST_F(SchedulerTest, ContinuesWhereTheLastProcessStopped) {
+  Start();
+  OpenGate();
+  const std::string whole = Create(20).id();
+  WaitForEnd(whole);
+  const std::string id = Create(20).id();
+  WaitForSteps(id, 4);
+  scheduler_->Stop();
+
+  Start();
+  const auto recovered = RecoverJobs(converter_, *store_, feeds_, *scheduler_);
+  ASSERT_TRUE(recovered.ok()) << recovered.status();
+  const v1::Job job = WaitForEnd(id);
+  EXPECT_EQ(job.state(), v1::Job::SUCCEEDED);
+  EXPECT_EQ(job.evaluations(), 200);
+  const auto expected = store_->GetIterations(whole, 0, 100);
+  const auto got = store_->GetIterations(id, 0, 100);
+  ASSERT_EQ(got->size(), 20u);
+  for (size_t i = 0; i < 20; ++i) {
+    EXPECT_EQ((*got)[i].SerializeAsString(), (*expected)[i].SerializeAsString()) << i;
+  }
+}
+
+TEST_F(SchedulerTest, AJobOfAnotherModelFails) {
+  Start();
+  v1::Job job;
+  job.set_id("jforeign");
+  *job.mutable_spec() = Spec(5, 1, 2);
+  job.set_state(v1::Job::RUNNING);
+  job.set_model_fingerprint("0123");
+  ASSERT_TRUE(store_->CreateJob(job, "", "").ok());
+  EXPECT_EQ(*RecoverJobs(converter_, *store_, feeds_, *scheduler_), 0);
+  const v1::Job failed = Get("jforeign");
+  EXPECT_EQ(failed.state(), v1::Job::FAILED);
+  EXPECT_EQ(failed.error().code(), 9);
+  EXPECT_NE(failed.error().message().find("0123"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace epo
