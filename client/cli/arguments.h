@@ -29,9 +29,9 @@ absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text);
 void Protect(std::vector<std::string>& arguments);
 std::string Unprotect(std::string_view value);
 
-// Checks of an option's value with messages that say what is wanted: a 32-bit integer of at least
-// `least`, an integer from 0 to 2^64 - 1, a number (NaN and infinity included; the server says what
-// it takes).
+// For Option::transform(): checks of a value with messages that say what is wanted: a 32-bit
+// integer of at least `least`, an integer from 0 to 2^64 - 1, a number (NaN and infinity included;
+// the server says what it takes).
 CLI::Validator Int32(int32_t least = std::numeric_limits<int32_t>::min());
 CLI::Validator Uint64();
 CLI::Validator Number();

@@ -70,13 +70,6 @@ int PromptIndex(std::string_view field) {
   return -1;
 }
 
-// What gRPC says of a failed connection, without its way through gRPC's layers.
-std::string ConnectionProblem(const std::string& message) {
-  constexpr std::string_view kLayer = "Failed to connect to remote host: ";
-  const size_t layer = message.rfind(kLayer);
-  return layer == std::string::npos ? message : message.substr(layer + kLayer.size());
-}
-
 google::rpc::BadRequest BadRequestOf(const grpc::Status& status) {
   google::rpc::Status details;
   google::rpc::BadRequest bad_request;
@@ -100,6 +93,13 @@ int ExitCodeOf(v1::Job::State state) {
     default:
       return kJobPending;
   }
+}
+
+std::string ConnectionProblem(const grpc::Status& status) {
+  constexpr std::string_view kLayer = "Failed to connect to remote host: ";
+  const std::string& message = status.error_message();
+  const size_t layer = message.rfind(kLayer);
+  return layer == std::string::npos ? message : message.substr(layer + kLayer.size());
 }
 
 std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags) {
@@ -132,7 +132,7 @@ std::vector<std::string> ErrorLines(const grpc::Status& status, const std::strin
   // With details it is an answer of the server's own, such as that it is shutting down.
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
     return {Escape(
-        absl::StrCat("cannot reach the server at ", server, ": ", ConnectionProblem(message),
+        absl::StrCat("cannot reach the server at ", server, ": ", ConnectionProblem(status),
                      "; is epo-server running there? (--server or EPO_SERVER names another)"))};
   }
   return {Escape(absl::StrCat(message.empty() ? "the server gave no reason" : message, " (",

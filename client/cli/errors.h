@@ -29,6 +29,9 @@ int ExitCodeOf(v1::Job::State state);
 // gave each of the request's prompts.
 std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags);
 
+// Why a connection failed, without the layers of gRPC that passed the reason on.
+std::string ConnectionProblem(const grpc::Status& status);
+
 // The error in lines for a person, without the leading "epo: ": one for each field of a BadRequest,
 // else one. Escaped for a terminal.
 std::vector<std::string> ErrorLines(const grpc::Status& status, const std::string& server,

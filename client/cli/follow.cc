@@ -71,11 +71,11 @@ class Display : public Watcher {
 
   void OnLost(const grpc::Status& status, absl::Time since) override {
     const bool first = !view_.lost;
-    view_.lost = View::Lost{status.error_message(), since};
+    view_.lost = View::Lost{ConnectionProblem(status), since};
     if (live_) {
       Draw();
     } else if (first) {
-      Notice(absl::StrCat("connection lost, trying again: ", Escape(status.error_message())));
+      Notice(absl::StrCat("connection lost, trying again: ", Escape(view_.lost->reason)));
     }
   }
 
@@ -159,8 +159,7 @@ int Follow::Run(const v1::Job& job, int64_t after_sequence) {
       PrintResult(session_, mode_, display.view());
       return ExitCodeOf(result.job.state());
     case WatchResult::kDetached:
-      Notice(absl::StrCat("job ", id, " goes on; epo ", command, " ", id,
-                          " to come back, epo cancel ", id, " to stop it"));
+      Notice(absl::StrCat("job ", id, " goes on; epo ", command, " ", id, " to come back"));
       // A script that reads JSON gets the job as it was last told, its id above all.
       if (session_.settings().format == Format::kJson) PrintResult(session_, mode_, display.view());
       return kJobPending;

@@ -166,7 +166,7 @@ void AddJobs(Commands& commands) {
       ->delimiter(',')
       ->option_text("STATE");
   list->add_option("--limit", options->limit, "At most so many jobs (all)")
-      ->check(Int32(1))
+      ->transform(Int32(1))
       ->option_text("N");
   AddJobCommand(commands, "cancel", "Stop a job and keep what it found", Cancel);
   AddJobCommand(commands, "delete", "Delete an ended job and its history", Delete);

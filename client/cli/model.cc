@@ -110,11 +110,11 @@ void AddModel(Commands& commands) {
                    [score](Session& session) { return Score(session, *score); });
   score->app = app;
   app->add_option("--layer", score->layer, "Layer, from 0")
-      ->check(Int32())
+      ->transform(Int32())
       ->required()
       ->option_text("L");
   app->add_option("--neuron", score->neuron, "Neuron of the layer's MLP, from 0")
-      ->check(Int32())
+      ->transform(Int32())
       ->required()
       ->option_text("K");
   score->ids =

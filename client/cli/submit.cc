@@ -122,39 +122,41 @@ void AddSubmit(Commands& commands) {
                                [o](Session& session) { return Submit(session, *o); });
   o->app = app;
   app->add_option("--layer", o->layer, "Layer, from 0")
-      ->check(Int32())
+      ->transform(Int32())
       ->required()
       ->option_text("L");
   app->add_option("--neuron", o->neuron, "Neuron of the layer's MLP, from 0")
-      ->check(Int32())
+      ->transform(Int32())
       ->required()
       ->option_text("K");
-  app->add_option("--tokens", o->tokens, "Tokens a prompt (12)")->check(Int32())->option_text("N");
+  app->add_option("--tokens", o->tokens, "Tokens a prompt (12)")
+      ->transform(Int32())
+      ->option_text("N");
   app->add_option("--population", o->population, "Prompts kept, each with its own penalty (8)")
-      ->check(Int32())
+      ->transform(Int32())
       ->option_text("M");
   app->add_option("--children", o->children, "Mutations of each prompt an iteration (32)")
-      ->check(Int32())
+      ->transform(Int32())
       ->option_text("R");
   app->add_option("--topk", o->topk, "Replacements are drawn from the best K tokens (512)")
-      ->check(Int32())
+      ->transform(Int32())
       ->option_text("K");
   app->add_option("--iterations", o->iterations, "Iterations (300)")
-      ->check(Int32())
+      ->transform(Int32())
       ->option_text("N");
   app->add_option("--penalty-min", o->penalty_min, "Least cross-entropy penalty (0.1)")
-      ->check(Number())
+      ->transform(Number())
       ->option_text("X");
   app->add_option("--penalty-max", o->penalty_max, "Largest cross-entropy penalty (10)")
-      ->check(Number())
+      ->transform(Number())
       ->option_text("X");
   app->add_option("--restart-every", o->restart_every, "Iterations between restarts, 0: never (50)")
-      ->check(Int32())
+      ->transform(Int32())
       ->option_text("N");
   app->add_option("--restart-penalty", o->restart_penalty, "Penalty of a restart, X or LO:HI (2.0)")
       ->option_text("X");
   app->add_option("--seed", o->seed, "Seed of the random generator (0)")
-      ->check(Uint64())
+      ->transform(Uint64())
       ->option_text("N");
   o->initial_text =
       AddPromptOption(app, "--initial-text", "Start from a text; once, or once a prompt kept")

@@ -38,10 +38,10 @@ class Stream {
     const auto reader = client.stub().WatchJob(&context_, request);
     v1::WatchJobResponse response;
     while (reader->Read(&response)) {
+      // Closed: the call has been cancelled, and Finish() returns at once.
       if (!events_.Push(StreamMessage{number_, std::move(response)})) break;
       response.Clear();
     }
-    context_.TryCancel();
     return reader->Finish();
   }
 

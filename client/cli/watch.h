@@ -36,7 +36,7 @@ struct WatchOptions {
   // Without a message for so long after a connection broke, the watch gives up.
   absl::Duration give_up_after = absl::Seconds(60);
   absl::Duration first_backoff = absl::Milliseconds(250);
-  absl::Duration longest_backoff = absl::Seconds(5);
+  absl::Duration longest_backoff = absl::Seconds(2);
 };
 
 struct WatchResult {
