@@ -25,7 +25,7 @@ absl::Status Bad(const std::string& key, const std::string& what) {
 
 std::string Quote(const std::string& text) {
   constexpr size_t kMost = 60;
-  const std::string quoted = Json(text).dump(-1, ' ', /*ensure_ascii=*/false);
+  std::string quoted = Json(text).dump(-1, ' ', /*ensure_ascii=*/false);
   if (quoted.size() <= kMost) return quoted;
   size_t end = kMost;
   while ((static_cast<uint8_t>(quoted[end]) & 0xC0) == 0x80) --end;

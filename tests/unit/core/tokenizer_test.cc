@@ -66,8 +66,8 @@ Json Added(int id, const std::string& content, bool special, bool normalized) {
 class TokenizerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    directory_ = std::filesystem::path(::testing::TempDir()) / std::to_string(getpid()) /
-                 ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    directory_ = std::filesystem::path(::testing::TempDir()) /
+                 ("tokenizer_test_" + std::to_string(getpid()));
     std::filesystem::create_directories(directory_);
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
@@ -139,6 +139,7 @@ TEST_F(TokenizerTest, FindsTheLongestAddedTokenUnnormalizedFirst) {
   const auto tokenizer = Load(json);
   EXPECT_THAT(tokenizer->Encode("a     <x>"), ElementsAre('a', 264, 263, 262));
   EXPECT_THAT(tokenizer->Encode(" <x"), ElementsAre(265, 'x'));
+  EXPECT_THAT(tokenizer->Encode(" <x>"), ElementsAre(' ', 262));
   EXPECT_TRUE(tokenizer->IsSpecial(262));
   EXPECT_FALSE(tokenizer->IsSpecial(263));
   EXPECT_FALSE(tokenizer->IsSpecial(97));
