@@ -21,7 +21,8 @@
 namespace epo::cli {
 namespace {
 
-constexpr int kMostPerPage = 1000;
+// Jobs carry their whole spec; a page of so many stays well below any message limit.
+constexpr int kMostPerPage = 200;
 
 int PrintJob(const Session& session, const v1::Job& job) {
   if (session.table()) {
