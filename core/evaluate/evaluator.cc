@@ -7,9 +7,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/evaluate/packed_pass.h"
+#include "core/evaluate/phase_timer.h"
 #include "core/evaluate/prepare.h"
 #include "core/evaluate/score.h"
 #include "core/evaluate/substitutes.h"
+#include "core/model/device.h"
+#include "core/model/weights.h"
 
 namespace epo {
 namespace {
@@ -17,6 +21,11 @@ namespace {
 // Rows of one Prepare pass. Fewer than a scoring pass takes, since each holds a row of
 // log-probabilities over the vocabulary.
 constexpr size_t kPrepareRows = 256;
+
+// float64 is for comparisons, and follows the tensor operations that it is compared with.
+bool UsesCpuKernels(const Weights& weights) {
+  return weights.device().is_cpu() && weights.dtype() != c10::kDouble;
+}
 
 absl::Status DeviceError(const char* doing, const c10::Error& error) {
   const std::string what = absl::StrCat(doing, ": ", error.what_without_backtrace());
@@ -29,13 +38,17 @@ absl::Status DeviceError(const char* doing, const c10::Error& error) {
 class PackedEvaluator final : public Evaluator {
  public:
   PackedEvaluator(const Model& model, const EvaluatorOptions& options)
-      : model_(model), max_rows_(static_cast<size_t>(std::max(1, options.max_rows))) {}
+      : model_(model),
+        max_rows_(static_cast<size_t>(std::max(1, options.max_rows))),
+        pass_(UsesCpuKernels(model.weights()) ? MakeCpuPass(model, CpuComputesBFloat16())
+                                              : MakeTensorPass(model)) {}
 
   absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) override {
     for (const PrepareRequest& request : requests) {
       if (absl::Status status = Check(request); !status.ok()) return status;
     }
+    const PhaseTimer timer(counters_.prepare_seconds);
     std::vector<std::shared_ptr<const Prepared>> results;
     try {
       for (size_t first = 0; first < requests.size();) {
@@ -45,14 +58,13 @@ class PackedEvaluator final : public Evaluator {
                requests[last].gradients == requests[first].gradients) {
           rows += requests[last++].prompt.size();
         }
-        auto pass = PreparePass(model_, requests.subspan(first, last - first));
+        auto pass = PreparePass(model_, requests.subspan(first, last - first), counters_);
         std::move(pass.begin(), pass.end(), std::back_inserter(results));
         first = last;
       }
     } catch (const c10::Error& error) {
       return DeviceError("reading prompts", error);
     }
-    counters_.prepared_prompts += static_cast<int64_t>(requests.size());
     return results;
   }
 
@@ -66,8 +78,9 @@ class PackedEvaluator final : public Evaluator {
             absl::StrCat("no substitute of rank ", query.rank, " at position ", query.position));
       }
     }
+    const PhaseTimer timer(counters_.substitute_seconds);
     try {
-      return RankSubstitutes(model_, queries);
+      return RankSubstitutes(model_, queries, counters_);
     } catch (const c10::Error& error) {
       return DeviceError("ranking substitutes", error);
     }
@@ -86,7 +99,8 @@ class PackedEvaluator final : public Evaluator {
         while (last < candidates.size() && rows + candidates[last].tokens.size() <= max_rows_) {
           rows += candidates[last++].tokens.size();
         }
-        const auto pass = ScorePass(model_, candidates.subspan(first, last - first), counters_);
+        const auto pass =
+            ScorePass(model_.config(), *pass_, candidates.subspan(first, last - first), counters_);
         results.insert(results.end(), pass.begin(), pass.end());
         first = last;
       }
@@ -140,6 +154,7 @@ class PackedEvaluator final : public Evaluator {
 
   const Model& model_;
   const size_t max_rows_;
+  const std::unique_ptr<PackedPass> pass_;
   EvaluatorCounters counters_;
 };
 

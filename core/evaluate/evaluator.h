@@ -75,15 +75,23 @@ struct Candidate {
   std::vector<TokenId> tokens;
 };
 
-// How much of the exhaustive work the last Score() calls did; counts since the evaluator was made.
+// What an evaluator has done since it was made.
 struct EvaluatorCounters {
+  int64_t prepared_prompts = 0;
   int64_t candidates = 0;
-  // Rows (tokens) that entered the first layer, and rows that the output head saw; and what scoring
-  // each candidate alone would need.
+  // Rows (tokens) of candidates that entered the first layer, those that the output head saw, and
+  // what scoring each candidate alone would have entered.
   int64_t rows = 0;
   int64_t head_rows = 0;
   int64_t exhaustive_rows = 0;
-  int64_t prepared_prompts = 0;
+  // Multiplications and additions of the matrix products with the model's weights.
+  int64_t matmul_flops = 0;
+  // Seconds by phase, on a monotonic clock: reading parents, ranking substitutes, the layers over
+  // candidates, the head over them.
+  double prepare_seconds = 0;
+  double substitute_seconds = 0;
+  double layer_seconds = 0;
+  double head_seconds = 0;
 };
 
 struct EvaluatorOptions {

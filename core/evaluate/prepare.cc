@@ -4,13 +4,18 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
 
+#include "core/evaluate/flops.h"
 #include "core/evaluate/tensors.h"
+#include "core/model/linear.h"
 
 namespace epo {
 namespace {
+
+constexpr size_t kRowTile = 16;
 
 // Causal attention within each prompt; prompts stand one after another in the rows. Keeps every
 // layer's keys and values.
@@ -73,11 +78,21 @@ class CausalAttention final : public RowAttention {
 }  // namespace
 
 std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
-                                                         std::span<const PrepareRequest> requests) {
+                                                         std::span<const PrepareRequest> wanted,
+                                                         EvaluatorCounters& counters) {
   const ModelConfig& config = model.config();
   const c10::Device device = model.weights().device();
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
   const Decoder decoder(model);
+
+  // Filled up to whole tiles: a matrix product's sums for a row then do not depend on how many rows
+  // there are.
+  std::vector<PrepareRequest> requests(wanted.begin(), wanted.end());
+  size_t total = 0;
+  for (const PrepareRequest& request : wanted) total += request.prompt.size();
+  if (const size_t missing = (kRowTile - total % kRowTile) % kRowTile; missing > 0) {
+    requests.push_back({Prompt(missing, 0), {}, false});
+  }
 
   std::vector<int64_t> ids, positions, starts;
   bool gradients = false;
@@ -95,12 +110,12 @@ std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
   const at::Tensor embedded = decoder.Embed(ToDevice(ids, device)).set_requires_grad(gradients);
   const Rotary rotary = decoder.RotaryAt(ToDevice(positions, device));
   CausalAttention attention(config, requests);
-  std::vector<at::Tensor> targets(requests.size());
+  std::vector<at::Tensor> targets(wanted.size());
   at::Tensor residual = embedded;
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     at::Tensor neurons;
     residual = decoder.Layer(layer, residual, rotary, attention, &neurons);
-    for (size_t i = 0; i < requests.size(); ++i) {
+    for (size_t i = 0; i < wanted.size(); ++i) {
       if (requests[i].objective.layer != layer) continue;
       const auto length = static_cast<int64_t>(requests[i].prompt.size());
       targets[i] =
@@ -116,7 +131,7 @@ std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
   const at::Tensor next = log_probs.argmax(-1).to(at::kCPU);
   std::vector<int64_t> labels(rows, 0);
   std::vector<double> label_weights(rows, 0.0);
-  for (size_t i = 0; i < requests.size(); ++i) {
+  for (size_t i = 0; i < wanted.size(); ++i) {
     const size_t length = requests[i].prompt.size();
     for (size_t j = 0; j + 1 < length; ++j) {
       labels[starts[i] + j] = requests[i].prompt[j + 1];
@@ -137,13 +152,27 @@ std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
     residue.scatter_add_(1, label_column, at::full({rows, 1}, -1.0, residue.options()));
     residue.mul_(ToDevice(label_weights, device).to(wide).unsqueeze(1));
     const at::Tensor head_gradient =
-        at::matmul(residue.to(normed.scalar_type()), model.weights().head.weight);
+        ProductBackward(residue.to(normed.scalar_type()), model.weights().head.weight);
     cross_entropy_gradient = torch::autograd::grad({normed}, {embedded}, {head_gradient})[0];
   }
 
+  // Forward, and with gradients the cross-entropy's way back through all layers and the target's
+  // from its own.
+  int64_t layer_passes = config.layers;
+  if (gradients) {
+    int64_t deepest = 0;
+    for (const PrepareRequest& request : wanted) {
+      deepest = std::max<int64_t>(deepest, request.objective.layer + 1);
+    }
+    layer_passes += config.layers + deepest;
+  }
+  counters.matmul_flops +=
+      rows * (layer_passes * LayerFlops(config) + (gradients ? 2 : 1) * HeadFlops(config));
+  counters.prepared_prompts += static_cast<int64_t>(wanted.size());
+
   const at::Tensor host_targets = all_targets.detach().to(at::kCPU, at::kDouble);
   std::vector<std::shared_ptr<const Prepared>> results;
-  for (size_t i = 0; i < requests.size(); ++i) {
+  for (size_t i = 0; i < wanted.size(); ++i) {
     const auto length = static_cast<int64_t>(requests[i].prompt.size());
     auto prepared = std::make_shared<PreparedPrompt>();
     prepared->ids = requests[i].prompt;
@@ -155,9 +184,9 @@ std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
     prepared->cross_entropy = static_cast<float>(
         length > 1 ? std::accumulate(nats, nats + length - 1, 0.0) / static_cast<double>(length - 1)
                    : std::numeric_limits<double>::quiet_NaN());
-    // Copies: a prompt that survives long must not keep the whole pass alive.
-    prepared->keys_values = attention.KeysValues(starts[i], length);
     if (requests[i].gradients) {
+      // Copies: a prompt that survives long must not keep the whole pass alive.
+      prepared->keys_values = attention.KeysValues(starts[i], length);
       prepared->log_probs = log_probs.narrow(0, starts[i], length - 1).clone();
       prepared->target_gradient = target_gradient.narrow(0, starts[i], length).clone();
       prepared->cross_entropy_gradient =

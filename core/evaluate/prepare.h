@@ -12,9 +12,11 @@
 
 namespace epo {
 
-// Reads `requests`, valid and few enough for one pass. Throws c10::Error when the device fails.
+// Reads `requests`, valid and few enough for one pass, and adds its cost to `counters`. Throws
+// c10::Error when the device fails.
 std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
-                                                         std::span<const PrepareRequest> requests);
+                                                         std::span<const PrepareRequest> requests,
+                                                         EvaluatorCounters& counters);
 
 }  // namespace epo
 

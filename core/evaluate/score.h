@@ -7,14 +7,15 @@
 #include <vector>
 
 #include "core/evaluate/evaluator.h"
+#include "core/evaluate/packed_pass.h"
 #include "core/evaluate/prepared_prompt.h"
 
 namespace epo {
 
-// Scores `candidates`, valid and few enough for one pass, and adds to `counters`. Throws c10::Error
-// when the device fails.
-std::vector<Score> ScorePass(const Model& model, std::span<const Candidate> candidates,
-                             EvaluatorCounters& counters);
+// Scores `candidates`, valid and few enough for one pass, by `pass`, and adds to `counters`. Throws
+// c10::Error when the device fails.
+std::vector<Score> ScorePass(const ModelConfig& config, PackedPass& pass,
+                             std::span<const Candidate> candidates, EvaluatorCounters& counters);
 
 }  // namespace epo
 

@@ -8,14 +8,16 @@
 #include <map>
 #include <tuple>
 
+#include "core/evaluate/flops.h"
 #include "core/evaluate/tensors.h"
+#include "core/model/linear.h"
 #include "core/model/weights.h"
 
 namespace epo {
 namespace {
 
 // Gradients of this many (parent, position, penalty) at a time: bounds the [rows, vocab] matrix.
-constexpr size_t kRowsAtOnce = 16;
+constexpr size_t kRowsAtOnce = 32;
 
 struct Row {
   const PreparedPrompt* parent;
@@ -26,16 +28,22 @@ struct Row {
   std::vector<std::pair<int, size_t>> ranks;
 };
 
-// The gradients of `rows`, float32 [rows, vocab].
+// The gradients of `rows`, float32 [kRowsAtOnce, vocab]; rows past the last are to be ignored.
 at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
-  const at::Tensor& embedding = model.weights().embedding;
-  std::vector<at::Tensor> directions;
-  for (const Row& row : rows) {
-    directions.push_back(row.parent->cross_entropy_gradient.select(0, row.position) * row.penalty -
-                         row.parent->target_gradient.select(0, row.position));
+  const Weights& weights = model.weights();
+  // Always the same number of rows in the product, so that a row's sums do not depend on the
+  // company it has.
+  const at::Tensor directions =
+      at::zeros({static_cast<int64_t>(kRowsAtOnce), model.config().hidden_size},
+                at::TensorOptions(weights.compute_dtype()).device(weights.device()));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Row& row = rows[i];
+    directions.select(0, static_cast<int64_t>(i))
+        .copy_(row.parent->cross_entropy_gradient.select(0, row.position) * row.penalty -
+               row.parent->target_gradient.select(0, row.position));
   }
-  at::Tensor gradients = at::matmul(at::stack(directions), embedding.t())
-                             .to(AccumulationType(embedding.scalar_type()));
+  at::Tensor gradients =
+      Product(directions, weights.embedding).to(AccumulationType(weights.dtype()));
   for (size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
     if (row.position == 0) continue;
@@ -56,7 +64,8 @@ at::Tensor TokenGradient(const Model& model, const PreparedPrompt& parent, int p
   return Gradients(model, {&row, 1})[0];
 }
 
-std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const SubstituteQuery> queries) {
+std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const SubstituteQuery> queries,
+                                     EvaluatorCounters& counters) {
   const at::AutoGradMode no_grad(false);
   const c10::Device device = model.weights().device();
 
@@ -86,6 +95,7 @@ std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const Substit
     const std::span<const Row> some =
         std::span(rows).subspan(first, std::min(kRowsAtOnce, rows.size() - first));
     const at::Tensor gradients = Gradients(model, some);
+    counters.matmul_flops += static_cast<int64_t>(kRowsAtOnce) * HeadFlops(model.config());
     int deepest = 0;
     for (size_t i = 0; i < some.size(); ++i) {
       gradients.select(0, static_cast<int64_t>(i))
@@ -94,7 +104,10 @@ std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const Substit
     }
     // Ties fall as in the reference implementation, which calls the same kernel.
     const at::Tensor best =
-        std::get<1>(gradients.neg().topk(deepest + 1)).to(at::kCPU).contiguous();
+        std::get<1>(
+            gradients.narrow(0, 0, static_cast<int64_t>(some.size())).neg().topk(deepest + 1))
+            .to(at::kCPU)
+            .contiguous();
     for (size_t i = 0; i < some.size(); ++i) {
       const int64_t* ranked = best.data_ptr<int64_t>() + static_cast<int64_t>(i) * best.size(1);
       for (const auto& [rank, query] : some[i].ranks) {

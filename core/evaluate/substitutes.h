@@ -17,8 +17,10 @@ namespace epo {
 at::Tensor TokenGradient(const Model& model, const PreparedPrompt& parent, int position,
                          float penalty);
 
-// As Evaluator::Substitutes, for valid queries. Throws c10::Error when the device fails.
-std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const SubstituteQuery> queries);
+// As Evaluator::Substitutes, for valid queries; adds its cost to `counters`. Throws c10::Error when
+// the device fails.
+std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const SubstituteQuery> queries,
+                                     EvaluatorCounters& counters);
 
 }  // namespace epo
 

@@ -2,13 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include "core/model/linear.h"
+
 namespace epo {
 namespace {
-
-at::Tensor Apply(const LinearWeights& linear, const at::Tensor& x) {
-  return linear.bias.defined() ? at::linear(x, linear.weight, linear.bias)
-                               : at::linear(x, linear.weight);
-}
 
 // Rotates the first rotary_dim channels of `x` [rows, heads, head_dim]: channel i with channel i +
 // rotary_dim / 2.
@@ -41,7 +38,7 @@ at::Tensor Activate(Activation activation, const at::Tensor& x) {
 }  // namespace
 
 at::Tensor Decoder::Embed(const at::Tensor& ids) const {
-  return weights_.embedding.index_select(0, ids);
+  return weights_.embedding.index_select(0, ids).to(weights_.compute_dtype());
 }
 
 Rotary Decoder::RotaryAt(const at::Tensor& positions) const {
@@ -51,7 +48,8 @@ Rotary Decoder::RotaryAt(const at::Tensor& positions) const {
 
 at::Tensor Decoder::Normalize(const NormWeights& norm, const at::Tensor& x) const {
   if (config_.norm == Norm::kLayerNorm) {
-    return at::layer_norm(x, {config_.hidden_size}, norm.weight, norm.bias, config_.norm_epsilon);
+    return at::layer_norm(x, {config_.hidden_size}, norm.weight.to(x.scalar_type()),
+                          norm.bias.to(x.scalar_type()), config_.norm_epsilon);
   }
   const at::Tensor wide = x.to(c10::kFloat);
   const at::Tensor variance = wide.pow(2).mean(-1, /*keepdim=*/true);

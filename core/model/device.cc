@@ -26,6 +26,8 @@ int CudaDevices() {
   return LoadCuda().empty() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
 }
 
+}  // namespace
+
 bool CpuComputesBFloat16() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -34,8 +36,6 @@ bool CpuComputesBFloat16() {
   return false;
 #endif
 }
-
-}  // namespace
 
 absl::StatusOr<c10::Device> ResolveDevice(std::string_view name) {
   if (name == "cpu") return c10::Device(c10::kCPU);

@@ -21,6 +21,9 @@ absl::StatusOr<c10::Device> ResolveDevice(std::string_view name);
 // natively, else float32. INVALID_ARGUMENT for another spelling.
 absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device device);
 
+// Whether this CPU multiplies bfloat16 matrices natively.
+bool CpuComputesBFloat16();
+
 std::string DeviceName(c10::Device device);
 std::string DTypeName(c10::ScalarType dtype);
 

@@ -59,6 +59,12 @@ struct Weights {
   std::vector<std::shared_ptr<const SafetensorsFile>> files;
 
   c10::ScalarType dtype() const { return embedding.scalar_type(); }
+  // What activations are held in: float32 for the half types on a CPU, which computes them in it
+  // anyway; else the dtype.
+  c10::ScalarType compute_dtype() const {
+    const bool half = dtype() == c10::kBFloat16 || dtype() == c10::kHalf;
+    return half && device().is_cpu() ? c10::kFloat : dtype();
+  }
   c10::Device device() const { return embedding.device(); }
 };
 

@@ -1,0 +1,187 @@
+// Measures steps of the search on a model, without a server: `epo-bench step --model DIR --layer L
+// --neuron K`.
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/rand.h>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+
+#include "core/evaluate/flops.h"
+#include "core/model/device.h"
+#include "core/model/model.h"
+#include "core/model/weights.h"
+#include "core/search/run.h"
+#include "nlohmann/json.hpp"
+
+namespace epo {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct BenchOptions {
+  std::string model;
+  ModelOptions model_options;
+  Objective objective;
+  SearchOptions search;
+  int jobs = 1;
+};
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double Percentile(std::vector<double> values, double fraction) {
+  std::sort(values.begin(), values.end());
+  const auto index = static_cast<size_t>(fraction * static_cast<double>(values.size() - 1) + 0.5);
+  return values[index];
+}
+
+// Multiplications and additions a second of plain matrix products of a layer's and the head's
+// shapes with `rows` rows, in the type that this machine multiplies the model in: the roof over a
+// step.
+double MatmulRate(const Model& model, int64_t rows) {
+  const at::AutoGradMode no_grad(false);
+  const ModelConfig& config = model.config();
+  const Weights& weights = model.weights();
+  const bool native = weights.dtype() != at::kBFloat16 || CpuComputesBFloat16();
+  const at::ScalarType dtype = native && weights.device().is_cpu() && weights.dtype() != at::kHalf
+                                   ? weights.dtype()
+                                   : weights.compute_dtype();
+  const auto options = at::TensorOptions(dtype).device(weights.device());
+  double flops = 0;
+  double seconds = 0;
+  const auto measure = [&](int64_t in, int64_t out, double times) {
+    const at::Tensor x = at::rand({rows, in}, options);
+    const at::Tensor w = at::rand({out, in}, options);
+    at::Tensor y = at::mm(x, w.t());
+    std::vector<double> samples;
+    for (int i = 0; i < 7; ++i) {
+      const double start = Now();
+      at::mm_out(y, x, w.t());
+      samples.push_back(Now() - start);
+    }
+    flops += times * 2.0 * static_cast<double>(rows * in * out);
+    seconds += times * Percentile(samples, 0.5);
+  };
+  const auto layers = static_cast<double>(config.layers);
+  measure(config.hidden_size, config.heads * config.head_dim, 2 * layers);
+  measure(config.hidden_size, config.kv_heads * config.head_dim, 2 * layers);
+  measure(config.hidden_size, config.intermediate_size, (config.gated_mlp ? 2 : 1) * layers);
+  measure(config.intermediate_size, config.hidden_size, layers);
+  // The head in parts, as nobody would make all its logits at once.
+  constexpr int64_t kPart = 4096;
+  measure(config.hidden_size, kPart, static_cast<double>(config.vocab_size) / kPart);
+  return flops / seconds;
+}
+
+absl::StatusOr<Json> Measure(const BenchOptions& options) {
+  const double load_start = Now();
+  auto model = Model::Load(options.model, options.model_options);
+  if (!model.ok()) return model.status();
+  const double load_seconds = Now() - load_start;
+  const auto evaluator = Evaluator::Create(**model, {});
+  std::vector<std::unique_ptr<Run>> owned;
+  std::vector<Run*> runs;
+  for (int j = 0; j < options.jobs; ++j) {
+    SearchOptions search = options.search;
+    search.iterations = options.search.iterations + 1;
+    search.seed += j;
+    owned.push_back(Run::Create(**model, options.objective, search));
+    runs.push_back(owned.back().get());
+  }
+  // The first step also reads the initial parents and warms up what is cached.
+  if (auto first = AdvanceRound(*evaluator, runs); !first.ok()) return first.status();
+  const EvaluatorCounters before = evaluator->counters();
+  std::vector<double> steps;
+  for (int i = 0; i < options.search.iterations; ++i) {
+    const double start = Now();
+    if (auto reports = AdvanceRound(*evaluator, runs); !reports.ok()) return reports.status();
+    steps.push_back(Now() - start);
+  }
+  const EvaluatorCounters& after = evaluator->counters();
+  double total = 0;
+  for (const double step : steps) total += step;
+  const auto count = static_cast<double>(steps.size());
+  const double flops = static_cast<double>(after.matmul_flops - before.matmul_flops);
+  const auto rows = static_cast<double>(after.rows - before.rows);
+  const auto exhaustive = static_cast<double>(after.exhaustive_rows - before.exhaustive_rows);
+  const double rate = MatmulRate(**model, static_cast<int64_t>(rows / count));
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return Json{
+      {"model", (*model)->name()},
+      {"device", (*model)->device()},
+      {"dtype", (*model)->dtype()},
+      {"threads", at::get_num_threads()},
+      {"layer", options.objective.layer},
+      {"jobs", options.jobs},
+      {"tokens", options.search.tokens},
+      {"iterations", steps.size()},
+      {"load_seconds", load_seconds},
+      {"step_seconds_median", Percentile(steps, 0.5)},
+      {"step_seconds_p90", Percentile(steps, 0.9)},
+      {"candidates_per_second", static_cast<double>(after.candidates - before.candidates) / total},
+      {"rows_share", rows / exhaustive},
+      {"head_rows_share", static_cast<double>(after.head_rows - before.head_rows) / exhaustive},
+      {"prepared_prompts_per_step",
+       static_cast<double>(after.prepared_prompts - before.prepared_prompts) / count},
+      {"matmul_gflop_per_step", flops / count / 1e9},
+      {"gflops", flops / total / 1e9},
+      {"matmul_rate_gflops", rate / 1e9},
+      {"roofline_seconds", flops / rate / count},
+      {"roofline_share", flops / rate / total},
+      {"phase_share",
+       {{"prepare", (after.prepare_seconds - before.prepare_seconds) / total},
+        {"substitutes", (after.substitute_seconds - before.substitute_seconds) / total},
+        {"layers", (after.layer_seconds - before.layer_seconds) / total},
+        {"head", (after.head_seconds - before.head_seconds) / total}}},
+      {"peak_rss_bytes", int64_t{usage.ru_maxrss} * 1024}};
+}
+
+}  // namespace
+}  // namespace epo
+
+int main(int argc, char** argv) {
+  CLI::App app("Benchmarks of the EPO core.");
+  app.require_subcommand(1);
+  epo::BenchOptions options;
+  std::string output = "table";
+  CLI::App* step =
+      app.add_subcommand("step", "Time search steps: each of JOBS jobs advances one iteration.");
+  step->add_option("--model", options.model, "Checkpoint directory")->required();
+  step->add_option("--layer", options.objective.layer)->required();
+  step->add_option("--neuron", options.objective.neuron)->required();
+  step->add_option("--device", options.model_options.device)->capture_default_str();
+  step->add_option("--dtype", options.model_options.dtype)->capture_default_str();
+  options.search.iterations = 10;
+  step->add_option("--iterations", options.search.iterations, "Steps to time")
+      ->capture_default_str();
+  step->add_option("--jobs", options.jobs, "Jobs a round")->capture_default_str();
+  step->add_option("--tokens", options.search.tokens)->capture_default_str();
+  step->add_option("--population", options.search.population)->capture_default_str();
+  step->add_option("--children", options.search.children_per_parent)->capture_default_str();
+  step->add_option("--seed", options.search.seed)->capture_default_str();
+  step->add_option("-o,--output", output)
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+
+  const auto result = epo::Measure(options);
+  if (!result.ok()) {
+    std::cerr << "epo-bench: " << result.status().message() << "\n";
+    return 1;
+  }
+  if (output == "json") {
+    std::cout << result->dump(2) << "\n";
+  } else {
+    for (const auto& [key, value] : result->items()) std::cout << key << ": " << value << "\n";
+  }
+  return 0;
+}

@@ -1,0 +1,46 @@
+// The model's part of a packed pass: targets, and surprisals of the rows that predict. Two ways to
+// the same numbers. Includes torch.
+#ifndef EPO_CORE_EVALUATE_PACKED_PASS_H_
+#define EPO_CORE_EVALUATE_PACKED_PASS_H_
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/evaluate/evaluator.h"
+#include "core/evaluate/layout.h"
+#include "core/model/model.h"
+
+namespace epo {
+
+struct PassResult {
+  // f(t) of each candidate.
+  std::vector<double> targets;
+  // -log p(label) of each predicting row, in nats.
+  std::vector<double> surprisal;
+  // Of each candidate: -log p(first changed token), which its parent predicts; 0 for a change at
+  // the first position.
+  std::vector<double> change_surprisal;
+};
+
+// Keeps its buffers between calls. Used by one thread.
+class PackedPass {
+ public:
+  virtual ~PackedPass() = default;
+  // `layout` is LayOut's of `candidates`. Adds its seconds to `counters`. Throws c10::Error when
+  // the device fails.
+  virtual PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
+                         EvaluatorCounters& counters) = 0;
+};
+
+// By tensor operations: any device, any dtype.
+std::unique_ptr<PackedPass> MakeTensorPass(const Model& model);
+
+// By matrix products and the row kernels of kernels.h: a CPU model of up to 32 bits, computing in
+// float32. With `native_bfloat16` the products of a bfloat16 model are left to the CPU's own
+// bfloat16 arithmetic.
+std::unique_ptr<PackedPass> MakeCpuPass(const Model& model, bool native_bfloat16);
+
+}  // namespace epo
+
+#endif  // EPO_CORE_EVALUATE_PACKED_PASS_H_
