@@ -10,17 +10,17 @@ namespace epo {
 
 // One job's place in the queue. Not thread-safe.
 struct Share {
-  // Evaluations that the job has had, divided by its weight, on a clock that all jobs share.
+  // Rows that the job has had, divided by its weight, on a clock that all jobs share.
   double virtual_time = 0;
   // Relative; positive.
   double weight = 1;
-  // Evaluations that the job's next step takes.
+  // Rows that the job's next step takes: its evaluations times their tokens.
   int cost = 0;
 
   void Charge() { virtual_time += cost / weight; }
 };
 
-// Indices into `shares` of the jobs for a round of at most `budget` evaluations: in the order of
+// Indices into `shares` of the jobs for a round of at most `budget` rows: in the order of
 // their virtual times (ties: the earlier first), skipping those that no longer fit, so that small
 // jobs ride along with a big one. The first is taken whatever its cost, so every job has its turn.
 std::vector<size_t> PickRound(std::span<const Share> shares, int budget);

@@ -134,7 +134,7 @@ class SchedulerImpl final : public Scheduler {
       if (stop) break;
       ForgetGone();
       Admit();
-      ReleaseScores(scores_.Serve(*evaluator_, options_.round_evaluations));
+      ReleaseScores(scores_.Serve(*evaluator_, options_.round_rows));
       RunRound();
       ForgetGone();
     }
@@ -207,7 +207,7 @@ class SchedulerImpl final : public Scheduler {
         continue;
       }
       job.share.virtual_time = JoinTime(Shares(&job));
-      job.share.cost = job.run->evaluations_per_step();
+      job.share.cost = job.run->evaluations_per_step() * job.spec.options.tokens;
     }
   }
 
@@ -241,7 +241,7 @@ class SchedulerImpl final : public Scheduler {
       shares.push_back(live->share);
     }
     std::vector<LiveJob*> round;
-    for (size_t i : PickRound(shares, options_.round_evaluations)) round.push_back(runnable[i]);
+    for (size_t i : PickRound(shares, options_.round_rows)) round.push_back(runnable[i]);
     if (round.empty()) return;
     for (LiveJob* live : round) {
       live->share.Charge();

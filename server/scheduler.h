@@ -19,9 +19,9 @@
 namespace epo {
 
 struct SchedulerOptions {
-  // Evaluations that a round may take together, unless a single job needs more. A round is what a
-  // cancellation, a score call or a drain waits for.
-  int round_evaluations = 640;
+  // Rows (tokens of the prompts to score) that a round may take together, unless a single job needs
+  // more. A round is what a cancellation, a score call or a drain waits for.
+  int round_rows = 8192;
   // Jobs whose searches are in memory; the others wait in the order of their creation. Each keeps
   // its survivors' K/V and log-probabilities on the device.
   int max_active_jobs = 64;

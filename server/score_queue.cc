@@ -36,7 +36,7 @@ int ScoreQueue::Serve(Evaluator& evaluator, int budget) {
       continue;
     }
     const std::span<const PrepareRequest> chunk = NextChunk(call);
-    budget -= static_cast<int>(chunk.size());
+    for (const PrepareRequest& request : chunk) budget -= static_cast<int>(request.prompt.size());
     auto prepared = evaluator.Prepare(chunk);
     if (!prepared.ok()) {
       call.done(prepared.status());

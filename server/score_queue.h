@@ -27,7 +27,7 @@ class ScoreQueue {
   void Add(ScoreCall call) { calls_.push_back(std::move(call)); }
   bool empty() const { return calls_.empty(); }
 
-  // Scores about `budget` prompts. Returns how many calls were answered.
+  // Scores prompts of about `budget` tokens. Returns how many calls were answered.
   int Serve(Evaluator& evaluator, int budget);
 
   // Answers every call with `status`. Returns how many there were.

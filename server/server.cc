@@ -42,10 +42,10 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr std::chrono::seconds kDrainGrace{5};
 
-// A round is what a cancellation and a score call wait for: about a second or two where the CPU
-// computes; a GPU wants the rows.
-constexpr int kRoundEvaluationsCpu = 640;
-constexpr int kRoundEvaluationsGpu = 8192;
+// Two jobs with the published settings share a round where the CPU computes, which then takes
+// seconds; a GPU wants many rows.
+constexpr int kRoundRowsCpu = 8192;
+constexpr int kRoundRowsGpu = 1 << 17;
 
 // gRPC's own reports, which repeat what the server logs in one line.
 void LogFromGrpc(gpr_log_func_args* args) {
@@ -132,8 +132,7 @@ class ServerImpl final : public Server {
 
     converter_ = std::make_unique<Converter>(*model_);
     SchedulerOptions scheduling;
-    scheduling.round_evaluations =
-        model_->device() == "cpu" ? kRoundEvaluationsCpu : kRoundEvaluationsGpu;
+    scheduling.round_rows = model_->device() == "cpu" ? kRoundRowsCpu : kRoundRowsGpu;
     scheduler_ = MakeScheduler(
         *converter_, *store_, feeds_, [this] { return Evaluator::Create(*model_, {}); },
         scheduling);

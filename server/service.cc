@@ -1,5 +1,7 @@
 #include "server/service.h"
 
+#include <spdlog/spdlog.h>
+
 #include <utility>
 
 #include "server/status.h"
@@ -33,6 +35,10 @@ class Refusal final : public grpc::ServerWriteReactor<Message> {
 template <class Response>
 void Finish(grpc::ServerUnaryReactor* reactor, Response* response,
             absl::StatusOr<Response> result) {
+  if (absl::IsInternal(result.status()) || absl::IsDataLoss(result.status())) {
+    spdlog::error("a call of {} failed: {}", Response::descriptor()->full_name(),
+                  Describe(result.status()));
+  }
   if (result.ok()) *response = *std::move(result);
   reactor->Finish(ToGrpcStatus(result.status()));
 }

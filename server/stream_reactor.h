@@ -45,7 +45,8 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>, public Stream {
 
   void Drain(const grpc::Status& status) final {
     absl::MutexLock lock(&mutex_);
-    Close(status);
+    // One that has its end in hand delivers it.
+    if (!closing_.has_value()) Close(status);
     Advance();
   }
 

@@ -221,7 +221,7 @@ class SchedulerTest : public testing::Test {
 const Model* SchedulerTest::model_ = nullptr;
 
 TEST_F(SchedulerTest, EqualJobsAdvanceStepByStep) {
-  options_.round_evaluations = 30;  // three of them a round
+  options_.round_rows = 120;  // three of them a round
   Start();
   std::vector<std::string> ids;
   for (int i = 0; i < 8; ++i) ids.push_back(Create(12).id());
@@ -236,10 +236,10 @@ TEST_F(SchedulerTest, EqualJobsAdvanceStepByStep) {
 }
 
 TEST_F(SchedulerTest, ABigJobStarvesNobodyAndIsNotStarved) {
-  options_.round_evaluations = 30;
+  options_.round_rows = 120;
   Start();
-  const std::string big = Create(4, 1, /*population=*/40).id();  // 200 evaluations a step
-  const std::string small = Create(80).id();                     // 10
+  const std::string big = Create(4, 1, /*population=*/40).id();  // 800 rows a step
+  const std::string small = Create(80).id();                     // 40
   OpenGate();
   EXPECT_EQ(WaitForEnd(small).state(), v1::Job::SUCCEEDED);
   EXPECT_EQ(WaitForEnd(big).state(), v1::Job::SUCCEEDED);
