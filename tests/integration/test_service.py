@@ -378,6 +378,24 @@ def test_leaving_a_watch_does_not_cancel(rpc, stubs):
     assert watch(rpc, stubs, job.id)[-1].ended.state == stubs.job.Job.SUCCEEDED
 
 
+def test_a_watcher_that_stops_reading_delays_nobody(rpc, stubs):
+    job = create(rpc, stubs, population=8, iterations=250)
+    stalled = rpc.WatchJob(stubs.service.WatchJobRequest(id=job.id))
+    assert next(stalled).HasField("created")
+    whole = watch(rpc, stubs, job.id)
+    assert sum(u.ByteSize() for u in whole) > 300_000, "the transport's buffers could hold it all"
+    assert whole[-1].ended.state == stubs.job.Job.SUCCEEDED
+    assert [u for u in stalled] == whole[1:]
+
+
+def test_many_watchers_see_the_same(rpc, stubs):
+    job = create(rpc, stubs, iterations=20)
+    streams = [rpc.WatchJob(stubs.service.WatchJobRequest(id=job.id)) for _ in range(100)]
+    updates = [[u for u in stream if not u.HasField("created")] for stream in streams]
+    assert [u.sequence for u in updates[0]] == list(range(1, 22))
+    assert all(each == updates[0] for each in updates)
+
+
 def test_pages(module_server, root, stubs):
     rpc = module_server(root / "tests/parity/phi-tiny").stub
     ids = [create(rpc, stubs, iterations=1).id for _ in range(7)]
