@@ -379,11 +379,11 @@ def test_leaving_a_watch_does_not_cancel(rpc, stubs):
 
 
 def test_a_watcher_that_stops_reading_delays_nobody(rpc, stubs):
-    job = create(rpc, stubs, population=8, iterations=250)
+    job = create(rpc, stubs, population=16, children_per_parent=2, iterations=600)
     stalled = rpc.WatchJob(stubs.service.WatchJobRequest(id=job.id))
     assert next(stalled).HasField("created")
     whole = watch(rpc, stubs, job.id)
-    assert sum(u.ByteSize() for u in whole) > 300_000, "the transport's buffers could hold it all"
+    assert sum(u.ByteSize() for u in whole) > 500_000, "the transport's buffers could hold it all"
     assert whole[-1].ended.state == stubs.job.Job.SUCCEEDED
     assert [u for u in stalled] == whole[1:]
 
