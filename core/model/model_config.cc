@@ -15,6 +15,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxDimension = int64_t{1} << 31;
+// Bounds the rotary tables, which no tensor of the checkpoint vouches for.
+constexpr int64_t kMaxContext = int64_t{1} << 20;
 
 // Reads keys of one config.json. The first error sticks, so that a caller reads every key and asks
 // once.
@@ -174,6 +176,10 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::filesystem::path& path) 
   config.intermediate_size = reader.Positive("intermediate_size");
   config.vocab_size = reader.Positive("vocab_size");
   config.context_length = reader.Positive("max_position_embeddings");
+  if (config.context_length > kMaxContext) {
+    reader.Fail(absl::StrCat("'max_position_embeddings' is ", config.context_length,
+                             ", but must be at most ", kMaxContext));
+  }
   config.tied_head = reader.Bool("tie_word_embeddings", false);
   config.activation = ReadActivation(reader);
   if (config.heads % config.kv_heads != 0) {
