@@ -17,11 +17,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// On the two parity checkpoints, Phi and Llama, in float64: what differs is more than rounding.
-class EvaluatorTest : public ::testing::TestWithParam<const char*> {
+class EvaluatorTestBase : public ::testing::Test {
  protected:
-  void SetUp() override {
-    auto model = Model::Load(ParityModel(GetParam()), {"cpu", "float64"});
+  void Load(const char* name, const char* dtype) {
+    auto model = Model::Load(ParityModel(name), {"cpu", dtype});
     ASSERT_TRUE(model.ok()) << model.status();
     model_ = *std::move(model);
     evaluator_ = Evaluator::Create(*model_, {});
@@ -58,43 +57,69 @@ class EvaluatorTest : public ::testing::TestWithParam<const char*> {
   std::mt19937 random_{1};
 };
 
-void ExpectNear(const Score& a, const Score& b) {
-  EXPECT_NEAR(a.target, b.target, 1e-6);
+// On the two parity checkpoints, Phi and Llama, in float64: what differs is more than rounding.
+class EvaluatorTest : public EvaluatorTestBase, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override { Load(GetParam(), "float64"); }
+};
+
+void ExpectNear(const Score& a, const Score& b, double tolerance = 1e-6) {
+  EXPECT_NEAR(a.target, b.target, tolerance);
   if (std::isnan(b.cross_entropy)) {
     EXPECT_TRUE(std::isnan(a.cross_entropy));
   } else {
-    EXPECT_NEAR(a.cross_entropy, b.cross_entropy, 1e-6 * b.cross_entropy);
+    EXPECT_NEAR(a.cross_entropy, b.cross_entropy, tolerance * b.cross_entropy);
   }
 }
 
-TEST_P(EvaluatorTest, ScoresCandidatesAsWholePrompts) {
-  std::vector<PrepareRequest> requests;
-  for (const int length : {12, 1, 2, 12, 30, 7}) {
-    const int layer = static_cast<int>(requests.size()) % 4;
-    requests.push_back({RandomPrompt(length), {layer, 17 * layer}, true});
+struct Packing {
+  const char* name;
+  const char* model;
+  const char* dtype;
+  double tolerance;
+};
+
+class PackedScoresTest : public EvaluatorTestBase, public ::testing::WithParamInterface<Packing> {
+ protected:
+  void SetUp() override { Load(GetParam().model, GetParam().dtype); }
+
+  // Parents of several lengths and objectives, and many candidates of random ones of them.
+  void DrawCandidates(int count) {
+    std::vector<PrepareRequest> requests;
+    for (const int length : {12, 1, 2, 12, 30, 7}) {
+      const int layer = static_cast<int>(requests.size()) % 4;
+      requests.push_back({RandomPrompt(length), {layer, 17 * layer}, true});
+    }
+    parents_ = *evaluator_->Prepare(requests);
+    for (int i = 0; i < count; ++i) {
+      const Prepared& parent = *parents_[random_() % parents_.size()];
+      const int first = static_cast<int>(random_() % parent.prompt().size());
+      candidates_.push_back({&parent, first, RandomPrompt(1 + random_() % 20)});
+    }
   }
-  const auto parents = evaluator_->Prepare(requests);
-  ASSERT_TRUE(parents.ok()) << parents.status();
-  std::vector<Candidate> candidates;
+
+  std::vector<std::shared_ptr<const Prepared>> parents_;
+  std::vector<Candidate> candidates_;
+};
+
+TEST_P(PackedScoresTest, EqualThoseOfWholePrompts) {
+  DrawCandidates(300);
   std::vector<PrepareRequest> whole;
-  for (int i = 0; i < 300; ++i) {
-    const Prepared& parent = *(*parents)[random_() % parents->size()];
-    const int first = static_cast<int>(random_() % parent.prompt().size());
-    Prompt prompt(parent.prompt().begin(), parent.prompt().begin() + first);
-    const Prompt tokens = RandomPrompt(1 + random_() % 20);
-    prompt.insert(prompt.end(), tokens.begin(), tokens.end());
-    candidates.push_back({&parent, first, tokens});
-    whole.push_back({prompt, parent.objective(), false});
+  for (const Candidate& candidate : candidates_) {
+    const Prompt& parent = candidate.parent->prompt();
+    Prompt prompt(parent.begin(), parent.begin() + candidate.first_changed);
+    prompt.insert(prompt.end(), candidate.tokens.begin(), candidate.tokens.end());
+    whole.push_back({prompt, candidate.parent->objective(), false});
   }
   const auto expected = evaluator_->Prepare(whole);
   ASSERT_TRUE(expected.ok()) << expected.status();
   for (const int max_rows : {1, 50, 100'000}) {
     const auto evaluator = Evaluator::Create(*model_, {.max_rows = max_rows});
-    const auto packed = evaluator->ScoreCandidates(candidates);
+    const auto packed = evaluator->ScoreCandidates(candidates_);
     ASSERT_TRUE(packed.ok()) << packed.status();
-    ASSERT_EQ(packed->size(), candidates.size());
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      ExpectNear((*packed)[i], (*expected)[i]->score());
+    ASSERT_EQ(packed->size(), candidates_.size());
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      ExpectNear((*packed)[i], (*expected)[i]->score(), GetParam().tolerance);
     }
     EXPECT_EQ(evaluator->counters().candidates, 300);
     EXPECT_LT(evaluator->counters().rows, evaluator->counters().exhaustive_rows);
@@ -102,6 +127,31 @@ TEST_P(EvaluatorTest, ScoresCandidatesAsWholePrompts) {
     EXPECT_EQ(evaluator->counters().prepared_prompts, 0);
   }
 }
+
+// So that a job's history does not depend on the jobs beside it.
+TEST_P(PackedScoresTest, AreTheSameBitsInAnyCompany) {
+  DrawCandidates(200);
+  const auto together = evaluator_->ScoreCandidates(candidates_);
+  ASSERT_TRUE(together.ok()) << together.status();
+  int different = 0;
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    const auto alone = evaluator_->ScoreCandidates({&candidates_[i], 1});
+    ASSERT_TRUE(alone.ok()) << alone.status();
+    different += alone->front().target != (*together)[i].target ||
+                 (alone->front().cross_entropy != (*together)[i].cross_entropy &&
+                  !std::isnan(alone->front().cross_entropy));
+  }
+  EXPECT_EQ(different, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Parity, PackedScoresTest,
+                         ::testing::Values(Packing{"phi64", "phi-tiny", "float64", 1e-6},
+                                           Packing{"llama64", "llama-tiny", "float64", 1e-6},
+                                           Packing{"phi32", "phi-tiny", "float32", 1e-4},
+                                           Packing{"llama32", "llama-tiny", "float32", 1e-4},
+                                           Packing{"phi16", "phi-tiny", "float16", 0.02},
+                                           Packing{"llama16", "llama-tiny", "bfloat16", 0.1}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST_P(EvaluatorTest, PreparesAlikeTogetherAndAlone) {
   std::vector<PrepareRequest> requests;
