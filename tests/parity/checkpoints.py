@@ -60,17 +60,25 @@ def write_tiny(path, name):
         case "phi":
             return write(path, phi(), seed=seed)
         case "phi-partial-rotary":  # Heads of 40 of which 16 channels turn, as Phi-2's 32 of 80.
-            config = phi(hidden_size=80, num_attention_heads=2, partial_rotary_factor=0.4, rope_theta=500.0)
+            config = phi(
+                hidden_size=80, num_attention_heads=2, partial_rotary_factor=0.4, rope_theta=500.0, intermediate_size=83,
+                hidden_act="gelu", tie_word_embeddings=True,
+            )
             return write(path, config, seed=seed, max_shard_size="80KB", published=True)
         case "llama-gqa-tied":
             return write(path, llama(tie_word_embeddings=True, rope_theta=5000.0), seed=seed, stored=torch.float64)
-        case "llama-bias":  # Heads wider than hidden / heads, all of them on one key.
-            config = llama(attention_bias=True, mlp_bias=True, head_dim=10, num_key_value_heads=1, tie_word_embeddings=False)
+        case "llama-bias":  # Heads wider than hidden / heads, all of them on one key; no size a multiple of a vector's lanes.
+            config = llama(
+                attention_bias=True, mlp_bias=True, head_dim=10, num_key_value_heads=1, tie_word_embeddings=False,
+                hidden_size=42, intermediate_size=113,
+            )
+        case "llama-relu":
+            return write(path, llama(hidden_act="relu", tie_word_embeddings=False), seed=seed, stored=torch.float16)
             return write(path, config, seed=seed, stored=torch.bfloat16, max_shard_size="30KB", published=True)
     raise ValueError(name)
 
 
-TINY = ["phi", "phi-partial-rotary", "llama-gqa-tied", "llama-bias"]
+TINY = ["phi", "phi-partial-rotary", "llama-gqa-tied", "llama-bias", "llama-relu"]
 
 
 def write_phi2_wide(path):

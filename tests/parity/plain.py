@@ -5,6 +5,8 @@ import collections
 import torch
 import transformers
 
+transformers.utils.logging.disable_progress_bar()
+
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -1,9 +1,10 @@
 // Answers JSON requests over one loaded model, so that Python tests can compare the core with their
 // own computations. Reads one object on stdin, writes one on stdout.
 //
-// {"model": DIR, "dtype": "float64", "max_rows": 4096, "requests": [...]}
+// {"model": DIR, "dtype": "float64", "max_rows": 4096, "tensors": FILE, "requests": [...]}
 //   -> {"answers": [...]}, each a request's answer or {"error": message}
-// A request's "op" is one of
+// where a tensor, written below as a name and its [shape], is {"offset": first float64 in FILE,
+// "shape": [...]}. A request's "op" is one of
 //   forward: ids, layer
 //     -> logits [n][vocab], neurons [n][intermediate]
 //   prepare: prompts, layer, neuron, penalty, one_hot (whether to give that gradient)
@@ -21,6 +22,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
+#include <fstream>
 #include <iostream>
 #include <limits>
 #include <numeric>
@@ -41,16 +43,24 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json ToJson(const at::Tensor& tensor) {
-  const at::Tensor host = tensor.to(at::kCPU, at::kDouble).contiguous();
-  const double* values = host.const_data_ptr<double>();
-  if (host.dim() == 1) return std::vector<double>(values, values + host.size(0));
-  Json rows = Json::array();
-  for (int64_t i = 0; i < host.size(0); ++i) {
-    rows.push_back(std::vector<double>(values + i * host.size(1), values + (i + 1) * host.size(1)));
+// Tensors go to a file, as float64 one after another; JSON says where.
+class TensorFile {
+ public:
+  explicit TensorFile(const std::string& path) : stream_(path, std::ios::binary) {}
+
+  Json Add(const at::Tensor& tensor) {
+    const at::Tensor host = tensor.to(at::kCPU, at::kDouble).contiguous();
+    Json place = {{"offset", offset_}, {"shape", host.sizes().vec()}};
+    stream_.write(static_cast<const char*>(host.const_data_ptr()),
+                  static_cast<std::streamsize>(host.nbytes()));
+    offset_ += host.numel();
+    return place;
   }
-  return rows;
-}
+
+ private:
+  std::ofstream stream_;
+  int64_t offset_ = 0;
+};
 
 // Attention of one prompt, written out: the plain forward shares nothing with the evaluator's
 // packing.
@@ -75,7 +85,7 @@ class PlainAttention final : public RowAttention {
   const ModelConfig& config_;
 };
 
-Json Forward(const Model& model, const Json& request) {
+Json Forward(const Model& model, const Json& request, TensorFile& tensors) {
   const at::AutoGradMode no_grad(false);
   const auto ids = request.at("ids").get<std::vector<int64_t>>();
   const auto layer = request.at("layer").get<int64_t>();
@@ -89,9 +99,9 @@ Json Forward(const Model& model, const Json& request) {
   for (int64_t i = 0; i < model.config().layers; ++i) {
     at::Tensor neurons;
     residual = decoder.Layer(i, residual, rotary, attention, &neurons);
-    if (i == layer) result["neurons"] = ToJson(neurons);
+    if (i == layer) result["neurons"] = tensors.Add(neurons);
   }
-  result["logits"] = ToJson(decoder.Logits(decoder.FinalNorm(residual)));
+  result["logits"] = tensors.Add(decoder.Logits(decoder.FinalNorm(residual)));
   return result;
 }
 
@@ -99,7 +109,8 @@ Objective ObjectiveOf(const Json& request) {
   return {request.at("layer").get<int>(), request.at("neuron").get<int>()};
 }
 
-absl::StatusOr<Json> PreparePrompts(const Model& model, Evaluator& evaluator, const Json& request) {
+absl::StatusOr<Json> PreparePrompts(const Model& model, Evaluator& evaluator, const Json& request,
+                                    TensorFile& tensors) {
   std::vector<PrepareRequest> requests;
   for (const Json& prompt : request.at("prompts")) {
     requests.push_back({prompt.get<Prompt>(), ObjectiveOf(request), true});
@@ -114,14 +125,15 @@ absl::StatusOr<Json> PreparePrompts(const Model& model, Evaluator& evaluator, co
                    {"exact_target", prompt.target},
                    {"surprisal", prompt.surprisal},
                    {"next_token", prompt.next_token()},
-                   {"target_gradient", ToJson(prompt.target_gradient)},
-                   {"cross_entropy_gradient", ToJson(prompt.cross_entropy_gradient)}};
+                   {"target_gradient", tensors.Add(prompt.target_gradient)},
+                   {"cross_entropy_gradient", tensors.Add(prompt.cross_entropy_gradient)}};
     if (request.value("one_hot", true)) {
       const auto penalty = request.at("penalty").get<float>();
+      std::vector<at::Tensor> rows;
       for (size_t i = 0; i < prompt.ids.size(); ++i) {
-        result["gradient"].push_back(
-            ToJson(TokenGradient(model, prompt, static_cast<int>(i), penalty)));
+        rows.push_back(TokenGradient(model, prompt, static_cast<int>(i), penalty));
       }
+      result["gradient"] = tensors.Add(at::stack(rows));
     }
     results.push_back(std::move(result));
   }
@@ -211,10 +223,11 @@ absl::StatusOr<Json> RunSearch(const Model& model, Evaluator& evaluator, const J
               {"frontier", std::move(frontier)}};
 }
 
-absl::StatusOr<Json> Answer(const Model& model, Evaluator& evaluator, const Json& request) {
+absl::StatusOr<Json> Answer(const Model& model, Evaluator& evaluator, const Json& request,
+                            TensorFile& tensors) {
   const auto op = request.at("op").get<std::string>();
-  if (op == "forward") return Forward(model, request);
-  if (op == "prepare") return PreparePrompts(model, evaluator, request);
+  if (op == "forward") return Forward(model, request, tensors);
+  if (op == "prepare") return PreparePrompts(model, evaluator, request, tensors);
   if (op == "score") return ScoreChildren(evaluator, request);
   if (op == "search") return RunSearch(model, evaluator, request);
   return absl::InvalidArgumentError("unknown op " + op);
@@ -225,9 +238,10 @@ absl::StatusOr<Json> AnswerAll(const Json& call) {
       Model::Load(call.at("model").get<std::string>(), {"cpu", call.value("dtype", "float64")});
   if (!model.ok()) return model.status();
   const auto evaluator = Evaluator::Create(**model, {.max_rows = call.value("max_rows", 4096)});
+  TensorFile tensors(call.at("tensors").get<std::string>());
   Json answers = Json::array();
   for (const Json& request : call.at("requests")) {
-    const absl::StatusOr<Json> answer = Answer(**model, *evaluator, request);
+    const absl::StatusOr<Json> answer = Answer(**model, *evaluator, request, tensors);
     answers.push_back(answer.ok() ? *answer
                                   : Json{{"error", std::string(answer.status().message())}});
   }
