@@ -6,43 +6,20 @@
 #include <chrono>
 #include <deque>
 #include <exception>
-#include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
-#include "server/clock.h"
 #include "server/fair_share.h"
 #include "server/job_state.h"
+#include "server/live_job.h"
 #include "server/score_queue.h"
 #include "server/status.h"
 
 namespace epo {
 namespace {
-
-using CancelDone = std::function<void(absl::StatusOr<v1::Job>)>;
-
-// A job that has not ended, or whose end is not persisted yet.
-struct LiveJob {
-  v1::Job job;
-  SearchSpec spec;
-  std::string checkpoint;
-  // Null while the job waits for its admission.
-  std::unique_ptr<Run> run;
-  Share share;
-  // What the store has not taken yet, in this order. A job with any of these makes no further step.
-  std::optional<StepRecord> unsaved_step;
-  std::optional<v1::Job> unsaved_end;
-  // Those who asked for the job's cancellation.
-  std::vector<CancelDone> cancels;
-  // Its end is persisted and published.
-  bool gone = false;
-
-  bool unsaved() const { return unsaved_step.has_value() || unsaved_end.has_value(); }
-  bool runnable() const { return run != nullptr && !unsaved() && !gone; }
-};
 
 // What the world asked for since the model's thread last looked.
 struct Inbox {
@@ -59,10 +36,9 @@ class SchedulerImpl final : public Scheduler {
   SchedulerImpl(const Converter& converter, Store& store, JobFeeds& feeds,
                 EvaluatorFactory make_evaluator, const SchedulerOptions& options)
       : converter_(converter),
-        store_(store),
-        feeds_(feeds),
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
+        ledger_(converter, store, feeds, options.store_retry),
         thread_([this] { RunThread(); }) {}
 
   ~SchedulerImpl() override { Stop(); }
@@ -159,7 +135,7 @@ class SchedulerImpl final : public Scheduler {
     for (const auto* jobs : {&active_, &waiting_}) {
       for (const auto& live : *jobs) {
         if (live->runnable()) deadline = absl::InfinitePast();
-        if (live->unsaved()) deadline = std::min(deadline, next_save_);
+        if (live->unsaved()) deadline = std::min(deadline, ledger_.next_try());
       }
     }
     if (static_cast<int>(active_.size()) < options_.max_active_jobs && !waiting_.empty()) {
@@ -185,7 +161,8 @@ class SchedulerImpl final : public Scheduler {
       for (auto& live : *jobs) {
         if (live->job.id() != id || live->gone) continue;
         live->cancels.push_back(std::move(done));
-        if (!IsTerminal(live->job.state())) End(*live, v1::Job::CANCELLED, absl::OkStatus());
+        if (!IsTerminal(live->job.state()))
+          ledger_.End(*live, v1::Job::CANCELLED, absl::OkStatus());
         return;
       }
     }
@@ -203,7 +180,7 @@ class SchedulerImpl final : public Scheduler {
       // Cancelled before its turn, and the store has yet to take it.
       if (job.unsaved()) continue;
       if (absl::Status made = MakeRun(job); !made.ok()) {
-        End(job, v1::Job::FAILED, made);
+        ledger_.End(job, v1::Job::FAILED, made);
         continue;
       }
       job.share.virtual_time = JoinTime(Shares(&job));
@@ -245,15 +222,16 @@ class SchedulerImpl final : public Scheduler {
     if (round.empty()) return;
     for (LiveJob* live : round) {
       live->share.Charge();
-      if (live->job.state() == v1::Job::QUEUED) MarkRunning(*live);
+      if (live->job.state() == v1::Job::QUEUED) ledger_.MarkRunning(*live);
     }
     const absl::Status status = Advance(round);
     if (status.ok()) return;
-    if (round.size() == 1) return End(*round[0], v1::Job::FAILED, status);
+    if (round.size() == 1) return ledger_.End(*round[0], v1::Job::FAILED, status);
     spdlog::warn("a round of {} jobs failed, running each alone: {}", round.size(),
                  Describe(status));
     for (LiveJob* live : round) {
-      if (absl::Status alone = Advance({live}); !alone.ok()) End(*live, v1::Job::FAILED, alone);
+      if (absl::Status alone = Advance({live}); !alone.ok())
+        ledger_.End(*live, v1::Job::FAILED, alone);
     }
   }
 
@@ -272,7 +250,7 @@ class SchedulerImpl final : public Scheduler {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     for (size_t i = 0; i < round.size(); ++i) {
       const double share = static_cast<double>(round[i]->share.cost) / static_cast<double>(cost);
-      Record(*round[i], (*reports)[i], seconds, seconds * share);
+      ledger_.Record(*round[i], (*reports)[i], seconds, seconds * share);
     }
     return absl::OkStatus();
   }
@@ -287,93 +265,12 @@ class SchedulerImpl final : public Scheduler {
     }
   }
 
-  void Record(LiveJob& live, const StepReport& report, double round_seconds, double run_seconds) {
-    v1::Job& job = live.job;
-    job.set_completed_iterations(live.run->completed_iterations());
-    job.set_evaluations(job.evaluations() + static_cast<int64_t>(report.iteration.ids.size()));
-    job.set_run_seconds(job.run_seconds() + run_seconds);
-    if (live.run->done()) {
-      job.set_state(v1::Job::SUCCEEDED);
-      *job.mutable_end_time() = NowTimestamp();
-    }
-    StepRecord& record = live.unsaved_step.emplace();
-    record.job = job;
-    record.step = converter_.ToStep(report);
-    record.step.set_seconds(round_seconds);
-    record.step.set_evaluations(job.evaluations());
-    record.iteration = Converter::ToIteration(report.iteration);
-    record.checkpoint = live.run->Save();
-    if (live.run->done()) live.run.reset();
-    Save(live);
-  }
-
-  void MarkRunning(LiveJob& live) {
-    live.job.set_state(v1::Job::RUNNING);
-    if (!live.job.has_start_time()) *live.job.mutable_start_time() = NowTimestamp();
-    // Not retried: the first step carries the same row.
-    if (absl::Status status = store_.UpdateJob(live.job); !status.ok()) StoreFailed(live, status);
-    spdlog::info("job {} runs from iteration {}", live.job.id(), live.job.completed_iterations());
-  }
-
-  void End(LiveJob& live, v1::Job::State state, const absl::Status& error) {
-    live.job.set_state(state);
-    *live.job.mutable_end_time() = NowTimestamp();
-    if (!error.ok()) *live.job.mutable_error() = ToRpcStatus(error);
-    live.unsaved_end = live.job;
-    live.run.reset();
-    Save(live);
-  }
-
-  // Persists and then publishes what is pending of a job.
-  void Save(LiveJob& live) {
-    if (live.unsaved_step.has_value()) {
-      if (absl::Status status = store_.AppendStep(*live.unsaved_step); !status.ok()) {
-        return StoreFailed(live, status);
-      }
-      feeds_.Publish(live.job.id(), MakeStepUpdate(std::move(live.unsaved_step->step)));
-      live.unsaved_step.reset();
-    }
-    if (live.unsaved_end.has_value()) {
-      if (absl::Status status = store_.UpdateJob(*live.unsaved_end); !status.ok()) {
-        return StoreFailed(live, status);
-      }
-      live.unsaved_end.reset();
-    }
-    StoreWorks();
-    if (IsTerminal(live.job.state())) Announce(live);
-  }
-
-  void Announce(LiveJob& live) {
-    live.gone = true;
-    const v1::Job& job = live.job;
-    feeds_.Publish(job.id(), MakeEndedUpdate(job));
-    for (CancelDone& done : live.cancels) done(job);
-    live.cancels.clear();
-    spdlog::info("job {} {} after {} iterations, {:.1f} s of the device{}{}", job.id(),
-                 v1::Job::State_Name(job.state()), job.completed_iterations(), job.run_seconds(),
-                 job.has_error() ? ": " : "", job.error().message());
-  }
-
-  void StoreFailed(const LiveJob& live, const absl::Status& status) {
-    next_save_ = absl::Now() + options_.store_retry;
-    if (!store_failing_) {
-      spdlog::error("job {} waits: the store refused a write, which is tried again every {}: {}",
-                    live.job.id(), absl::FormatDuration(options_.store_retry), Describe(status));
-    }
-    store_failing_ = true;
-  }
-
-  void StoreWorks() {
-    if (store_failing_) spdlog::info("the store takes writes again");
-    store_failing_ = false;
-  }
-
   void SaveAgain(bool force) {
-    if (!force && absl::Now() < next_save_) return;
+    if (!force && absl::Now() < ledger_.next_try()) return;
     for (auto* jobs : {&active_, &waiting_}) {
       for (auto& live : *jobs) {
         if (!live->unsaved()) continue;
-        Save(*live);
+        ledger_.Save(*live);
         // It has not earned a burst for the time in which it could not run.
         if (live->runnable()) {
           live->share.virtual_time =
@@ -390,8 +287,6 @@ class SchedulerImpl final : public Scheduler {
   }
 
   const Converter& converter_;
-  Store& store_;
-  JobFeeds& feeds_;
   const EvaluatorFactory make_evaluator_;
   const SchedulerOptions options_;
 
@@ -405,31 +300,11 @@ class SchedulerImpl final : public Scheduler {
   std::deque<std::unique_ptr<LiveJob>> active_;
   std::deque<std::unique_ptr<LiveJob>> waiting_;
   ScoreQueue scores_;
-  absl::Time next_save_ = absl::InfinitePast();
-  bool store_failing_ = false;
+  JobLedger ledger_;
 
   absl::Mutex join_mutex_;
   std::thread thread_ ABSL_GUARDED_BY(join_mutex_);
 };
-
-// The search of a stored job, if this server can continue it.
-absl::StatusOr<SearchSpec> ParseStored(const Converter& converter, const v1::Job& job) {
-  const Model& model = converter.model();
-  if (job.model_fingerprint() != model.fingerprint()) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     "the job ran on a model with fingerprint " + job.model_fingerprint() +
-                         ", but this server serves " + model.name() + " with fingerprint " +
-                         model.fingerprint(),
-                     "MODEL_CHANGED",
-                     {{"job_fingerprint", job.model_fingerprint()},
-                      {"model", model.name()},
-                      {"model_fingerprint", model.fingerprint()}});
-  }
-  FieldViolations violations;
-  SearchSpec spec = converter.ParseSpec(job.spec(), "spec", violations);
-  if (!violations.empty()) return InvalidFields(violations);
-  return spec;
-}
 
 }  // namespace
 
@@ -438,32 +313,6 @@ std::unique_ptr<Scheduler> MakeScheduler(const Converter& converter, Store& stor
                                          const SchedulerOptions& options) {
   return std::make_unique<SchedulerImpl>(converter, store, feeds, std::move(make_evaluator),
                                          options);
-}
-
-absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFeeds& feeds,
-                                Scheduler& scheduler) {
-  absl::StatusOr<std::vector<v1::Job>> unfinished = store.UnfinishedJobs();
-  if (!unfinished.ok()) return unfinished.status();
-  int queued = 0;
-  for (v1::Job& job : *unfinished) {
-    absl::StatusOr<SearchSpec> spec = ParseStored(converter, job);
-    if (spec.ok()) {
-      job.set_state(v1::Job::QUEUED);
-    } else {
-      spdlog::warn("job {} cannot be continued: {}", job.id(), Describe(spec.status()));
-      job.set_state(v1::Job::FAILED);
-      *job.mutable_error() = ToRpcStatus(spec.status());
-      *job.mutable_end_time() = NowTimestamp();
-    }
-    if (absl::Status status = store.UpdateJob(job); !status.ok()) return status;
-    if (!spec.ok()) continue;
-    absl::StatusOr<std::string> checkpoint = store.GetCheckpoint(job.id());
-    if (!checkpoint.ok()) return checkpoint.status();
-    feeds.Open(job.id(), job.completed_iterations());
-    scheduler.Submit(std::move(job), *std::move(spec), *std::move(checkpoint));
-    ++queued;
-  }
-  return queued;
 }
 
 }  // namespace epo

@@ -70,12 +70,6 @@ std::unique_ptr<Scheduler> MakeScheduler(const Converter& converter, Store& stor
                                          EvaluatorFactory make_evaluator,
                                          const SchedulerOptions& options);
 
-// Hands every unfinished job in the store to `scheduler`, to continue from its checkpoint. A job of
-// another model, or one whose search cannot be continued, becomes FAILED. Returns how many were
-// queued.
-absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFeeds& feeds,
-                                Scheduler& scheduler);
-
 }  // namespace epo
 
 #endif  // EPO_SERVER_SCHEDULER_H_

@@ -20,6 +20,7 @@
 #include "server/api.h"
 #include "server/convert.h"
 #include "server/feed.h"
+#include "server/recover.h"
 #include "server/scheduler.h"
 #include "server/service.h"
 #include "server/status.h"

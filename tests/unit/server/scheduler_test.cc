@@ -17,6 +17,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "core/model/model.h"
+#include "server/recover.h"
 
 namespace epo {
 namespace {

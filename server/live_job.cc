@@ -1,0 +1,92 @@
+#include "server/live_job.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "server/clock.h"
+#include "server/job_state.h"
+#include "server/status.h"
+
+namespace epo {
+
+void JobLedger::MarkRunning(LiveJob& live) {
+  live.job.set_state(v1::Job::RUNNING);
+  if (!live.job.has_start_time()) *live.job.mutable_start_time() = NowTimestamp();
+  // Not retried: the first step carries the same row.
+  if (absl::Status status = store_.UpdateJob(live.job); !status.ok()) Refused(live, status);
+  spdlog::info("job {} runs from iteration {}", live.job.id(), live.job.completed_iterations());
+}
+
+void JobLedger::Record(LiveJob& live, const StepReport& report, double round_seconds,
+                       double run_seconds) {
+  v1::Job& job = live.job;
+  job.set_completed_iterations(live.run->completed_iterations());
+  job.set_evaluations(job.evaluations() + static_cast<int64_t>(report.iteration.ids.size()));
+  job.set_run_seconds(job.run_seconds() + run_seconds);
+  if (live.run->done()) {
+    job.set_state(v1::Job::SUCCEEDED);
+    *job.mutable_end_time() = NowTimestamp();
+  }
+  StepRecord& record = live.unsaved_step.emplace();
+  record.job = job;
+  record.step = converter_.ToStep(report);
+  record.step.set_seconds(round_seconds);
+  record.step.set_evaluations(job.evaluations());
+  record.iteration = Converter::ToIteration(report.iteration);
+  record.checkpoint = live.run->Save();
+  if (live.run->done()) live.run.reset();
+  Save(live);
+}
+
+void JobLedger::End(LiveJob& live, v1::Job::State state, const absl::Status& error) {
+  live.job.set_state(state);
+  *live.job.mutable_end_time() = NowTimestamp();
+  if (!error.ok()) *live.job.mutable_error() = ToRpcStatus(error);
+  live.unsaved_end = live.job;
+  live.run.reset();
+  Save(live);
+}
+
+void JobLedger::Save(LiveJob& live) {
+  if (live.unsaved_step.has_value()) {
+    if (absl::Status status = store_.AppendStep(*live.unsaved_step); !status.ok()) {
+      return Refused(live, status);
+    }
+    feeds_.Publish(live.job.id(), MakeStepUpdate(std::move(live.unsaved_step->step)));
+    live.unsaved_step.reset();
+  }
+  if (live.unsaved_end.has_value()) {
+    if (absl::Status status = store_.UpdateJob(*live.unsaved_end); !status.ok()) {
+      return Refused(live, status);
+    }
+    live.unsaved_end.reset();
+  }
+  if (refusing_) spdlog::info("the store takes writes again");
+  refusing_ = false;
+  if (IsTerminal(live.job.state())) Announce(live);
+}
+
+void JobLedger::Announce(LiveJob& live) {
+  live.gone = true;
+  const v1::Job& job = live.job;
+  feeds_.Publish(job.id(), MakeEndedUpdate(job));
+  for (CancelDone& done : live.cancels) done(job);
+  live.cancels.clear();
+  spdlog::info("job {} {} after {} iterations, {:.1f} s of the device{}{}", job.id(),
+               v1::Job::State_Name(job.state()), job.completed_iterations(), job.run_seconds(),
+               job.has_error() ? ": " : "", job.error().message());
+}
+
+void JobLedger::Refused(const LiveJob& live, const absl::Status& status) {
+  next_try_ = absl::Now() + retry_;
+  // Once, not at each try.
+  if (!refusing_) {
+    spdlog::error("job {} waits: the store refused a write, which is tried again every {}: {}",
+                  live.job.id(), absl::FormatDuration(retry_), Describe(status));
+  }
+  refusing_ = true;
+}
+
+}  // namespace epo

@@ -1,0 +1,83 @@
+// A job on the model's thread, and how what it did gets into the store and to its watchers.
+#ifndef EPO_SERVER_LIVE_JOB_H_
+#define EPO_SERVER_LIVE_JOB_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "core/search/run.h"
+#include "epo/v1/job.pb.h"
+#include "server/convert.h"
+#include "server/fair_share.h"
+#include "server/feed.h"
+#include "server/store.h"
+
+namespace epo {
+
+using CancelDone = std::function<void(absl::StatusOr<v1::Job>)>;
+
+// A job that has not ended, or whose end is not persisted yet.
+struct LiveJob {
+  v1::Job job;
+  SearchSpec spec;
+  std::string checkpoint;
+  // Null while the job waits for its admission, and once it has ended.
+  std::unique_ptr<Run> run;
+  Share share;
+  // What the store has not taken yet, in this order. A job with any of these makes no further step.
+  std::optional<StepRecord> unsaved_step;
+  std::optional<v1::Job> unsaved_end;
+  // Those who asked for the job's cancellation.
+  std::vector<CancelDone> cancels;
+  // Its end is persisted and published.
+  bool gone = false;
+
+  bool unsaved() const { return unsaved_step.has_value() || unsaved_end.has_value(); }
+  bool runnable() const { return run != nullptr && !unsaved() && !gone; }
+};
+
+// Persists what jobs did and then, only then, publishes it. What the store refuses stays with the
+// job until Save() is called again. Used on the model's thread.
+class JobLedger {
+ public:
+  // All of it must outlive the ledger. `retry`: how long to wait after a refusal.
+  JobLedger(const Converter& converter, Store& store, JobFeeds& feeds, absl::Duration retry)
+      : converter_(converter), store_(store), feeds_(feeds), retry_(retry) {}
+
+  // The job's first step in this process is about to run.
+  void MarkRunning(LiveJob& live);
+
+  // `live.run` has made a step: of a round that took `round_seconds`, of which `run_seconds` are
+  // the job's own share.
+  void Record(LiveJob& live, const StepReport& report, double round_seconds, double run_seconds);
+
+  // The job ends with what it has. An error is kept with it.
+  void End(LiveJob& live, v1::Job::State state, const absl::Status& error);
+
+  // Tries to persist and publish what is pending of a job; sets `gone` once that includes its end.
+  void Save(LiveJob& live);
+
+  // When to try again after the last refusal.
+  absl::Time next_try() const { return next_try_; }
+
+ private:
+  void Announce(LiveJob& live);
+  void Refused(const LiveJob& live, const absl::Status& status);
+
+  const Converter& converter_;
+  Store& store_;
+  JobFeeds& feeds_;
+  const absl::Duration retry_;
+  absl::Time next_try_ = absl::InfinitePast();
+  bool refusing_ = false;
+};
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_LIVE_JOB_H_
