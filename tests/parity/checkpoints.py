@@ -72,9 +72,9 @@ def write_tiny(path, name):
                 attention_bias=True, mlp_bias=True, head_dim=10, num_key_value_heads=1, tie_word_embeddings=False,
                 hidden_size=42, intermediate_size=113,
             )
+            return write(path, config, seed=seed, stored=torch.bfloat16, max_shard_size="30KB", published=True)
         case "llama-relu":
             return write(path, llama(hidden_act="relu", tie_word_embeddings=False), seed=seed, stored=torch.float16)
-            return write(path, config, seed=seed, stored=torch.bfloat16, max_shard_size="30KB", published=True)
     raise ValueError(name)
 
 

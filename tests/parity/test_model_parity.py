@@ -78,12 +78,13 @@ def check_prepare(plain, prompts, objective, tolerance):
         assert prepared["cross_entropy"] == pytest.approx(cross_entropy, rel=FLOAT32_ROUNDING)
         logits, _ = plain.forward(ids, layer)
         assert prepared["next_token"] == logits[-1].argmax()
-        target_gradient, cross_entropy_gradient = plain.embedding_gradients(ids, objective)
-        assert error(prepared["target_gradient"], target_gradient) < tolerance
-        assert error(prepared["cross_entropy_gradient"], cross_entropy_gradient) < tolerance
-        # Rounded to float32; and Llama's two parts were rounded apart inside RMSNorm.
-        [one_hot_gradient] = plain.one_hot_gradients([ids], objective, [PENALTY])
-        assert error(prepared["gradient"], one_hot_gradient) < max(1e-6, tolerance)
+    # Over all prompts together, since a dead neuron has no gradient.
+    for which, gradients in enumerate(zip(*(plain.embedding_gradients(ids, objective) for ids in prompts), strict=True)):
+        key = ["target_gradient", "cross_entropy_gradient"][which]
+        assert error(torch.cat([p[key] for p in answer["prompts"]]), torch.cat(gradients)) < tolerance
+    # Rounded to float32; and Llama's two parts were rounded apart inside RMSNorm.
+    one_hot = [plain.one_hot_gradients([ids], objective, [PENALTY])[0] for ids in prompts]
+    assert error(torch.cat([p["gradient"] for p in answer["prompts"]]), torch.cat(one_hot)) < max(1e-6, tolerance)
 
 
 def edits(draw, parent, vocab):
