@@ -33,7 +33,7 @@ class Client {
   grpc::Status Call(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
                     const Request& request, Reply* reply,
                     absl::Duration timeout = absl::Seconds(30)) {
-    if (const grpc::Status status = Connect(); !status.ok()) return status;
+    if (grpc::Status status = Connect(); !status.ok()) return status;
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
     return (*stub_.*method)(&context, request, reply);

@@ -136,7 +136,7 @@ int List(Session& session, const ListOptions& options) {
 
 // A command that takes a job and nothing else.
 void AddJobCommand(Commands& commands, const std::string& name, const std::string& description,
-                   std::function<int(Session&, const std::string&)> run) {
+                   int (*run)(Session&, const std::string&)) {
   const auto id = std::make_shared<std::string>();
   AddJobArgument(commands.Add(name, description, absl::StrCat("Example: epo ", name, " JOB"),
                               [id, run](Session& session) { return run(session, *id); }),

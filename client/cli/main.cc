@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 #include "client/cli/arguments.h"
 #include "client/cli/command.h"
@@ -88,12 +89,20 @@ int Run(std::vector<std::string> arguments) {
     if (const auto chosen = app.get_subcommands(); !chosen.empty())
       command = chosen.front()->get_name();
     return UsageError(Message(app, error), command);
+  }
+}
+
+int Main(int argc, char** argv) {
+  try {
+    return Run({argv + 1, argv + argc});
   } catch (const OutputError& error) {
     // The reader has seen enough, as in `epo history JOB | head`.
     if (error.error == EPIPE) return kDone;
     std::fprintf(stderr, "epo: cannot write to standard output: %s\n", std::strerror(error.error));
-    return kUsage;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "epo: %s\n", Escape(error.what()).c_str());
   }
+  return kUsage;
 }
 
 }  // namespace
@@ -103,5 +112,5 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   // gRPC's own log lines would run through the display; what matters of them is in the status.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
-  return epo::cli::Run({argv + 1, argv + argc});
+  return epo::cli::Main(argc, argv);
 }

@@ -81,7 +81,7 @@ v1::CreateJobRequest ToRequest(const SubmitOptions& options,
 
 // The request's id makes it safe to ask again when it is unknown whether the server heard.
 grpc::Status Create(Client& client, const v1::CreateJobRequest& request, v1::Job* job) {
-  const grpc::Status status = client.Call(&Client::Stub::CreateJob, request, job);
+  grpc::Status status = client.Call(&Client::Stub::CreateJob, request, job);
   if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return status;
   absl::SleepFor(absl::Seconds(1));
   return client.Call(&Client::Stub::CreateJob, request, job);

@@ -23,6 +23,7 @@ std::vector<std::string> PointRow(const v1::ScoredPrompt& point) {
 // `count` of the indices 0..size-1, spread evenly, both ends included.
 std::vector<int> EvenChoice(int size, int count) {
   std::vector<int> indices;
+  indices.reserve(count);
   for (int i = 0; i < count; ++i) indices.push_back(count == 1 ? 0 : i * (size - 1) / (count - 1));
   return indices;
 }
@@ -120,6 +121,7 @@ std::vector<std::string> JobLines(const v1::Job& job) {
   };
   if (job.has_error()) rows.emplace_back("error", Escape(job.error().message()));
   std::vector<std::string> lines;
+  lines.reserve(rows.size());
   for (const auto& [name, value] : rows) lines.push_back(PadRight(name, 13) + value);
   return lines;
 }

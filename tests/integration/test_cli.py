@@ -386,8 +386,9 @@ def test_a_reader_that_has_seen_enough(phi, bin_dir, cli):
     assert (result.returncode, len(result.stdout), result.stderr) == (0, 100, "")
 
 
-def test_a_full_disk_is_an_error(phi, bin_dir):
-    result = shell("epo info > /dev/full", phi, bin_dir)
+@pytest.mark.parametrize("command", ["info", "--help", "--version", "completion bash", "list -o json"])
+def test_a_full_disk_is_an_error(phi, bin_dir, command):
+    result = shell(f"epo {command} > /dev/full", phi, bin_dir)
     assert result.returncode == 2 and "No space left on device" in result.stderr
 
 
