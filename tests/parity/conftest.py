@@ -16,6 +16,8 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import checkpoints
 
+# The models are tiny: threads would only wait for each other.
+torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def core(root, tmp_path_factory):
@@ -23,6 +25,7 @@ def core(root, tmp_path_factory):
     tool = pathlib.Path(os.environ.get("EPO_BIN_DIR", root / "build/release/bin")).resolve() / "eval_tool"
     assert tool.exists(), f"{tool} is missing: build it, or set EPO_BIN_DIR"
 
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     tensors = tmp_path_factory.mktemp("core") / "tensors"
 
     def load(place):
@@ -34,7 +37,7 @@ def core(root, tmp_path_factory):
 
     def ask(model, requests, **settings):
         call = {"model": str(model), "tensors": str(tensors), "requests": requests, **settings}
-        done = subprocess.run([tool], input=json.dumps(call), capture_output=True, text=True, timeout=600)
+        done = subprocess.run([tool], input=json.dumps(call), capture_output=True, text=True, timeout=600, env=environment)
         assert done.returncode == 0, done.stderr
         answers = json.loads(done.stdout, object_hook=load)["answers"]
         assert len(answers) == len(requests)
