@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import checkpoints
 
 # The models are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def core(root, tmp_path_factory):
