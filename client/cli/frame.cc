@@ -28,6 +28,7 @@ const char* StateColor(v1::Job::State state) {
       return "31";
     case v1::Job::CANCELLED:
     case v1::Job::QUEUED:
+    case v1::Job::PAUSED:
       return "33";
     default:
       return "36";
