@@ -56,14 +56,15 @@ absl::Status AlreadyEnded(const v1::Job& job) {
 
 }  // namespace
 
-absl::StatusOr<v1::Job> Api::Find(const std::string& id) const {
+absl::StatusOr<v1::Job> Api::Find(const CallContext& context, const std::string& id) const {
   if (id.empty()) return InvalidFields({{"id", "is required"}});
   absl::StatusOr<v1::Job> job = store_.GetJob(id);
-  if (absl::IsNotFound(job.status())) return JobNotFound(id);
+  if (absl::IsNotFound(job.status()) || (job.ok() && !context.Sees(*job))) return JobNotFound(id);
   return job;
 }
 
-absl::StatusOr<v1::Job> Api::CreateJob(const v1::CreateJobRequest& request) {
+absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
+                                       const v1::CreateJobRequest& request) {
   if (draining_) return ShuttingDown();
   FieldViolations violations;
   if (!request.request_id().empty() && !IsUuid(request.request_id())) {
@@ -80,6 +81,7 @@ absl::StatusOr<v1::Job> Api::CreateJob(const v1::CreateJobRequest& request) {
 
   v1::Job job;
   job.set_id(NewJobId());
+  job.set_client(context.client);
   *job.mutable_spec() = Converter::EffectiveSpec(request.spec(), spec);
   job.set_state(v1::Job::QUEUED);
   *job.mutable_create_time() = NowTimestamp();
@@ -104,9 +106,12 @@ absl::StatusOr<v1::Job> Api::CreateJob(const v1::CreateJobRequest& request) {
   return std::move(created->job);
 }
 
-absl::StatusOr<v1::Job> Api::GetJob(const v1::GetJobRequest& request) { return Find(request.id()); }
+absl::StatusOr<v1::Job> Api::GetJob(const CallContext& context, const v1::GetJobRequest& request) {
+  return Find(context, request.id());
+}
 
-absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const v1::ListJobsRequest& request) {
+absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const CallContext& context,
+                                                   const v1::ListJobsRequest& request) {
   FieldViolations violations;
   if (request.page_size() < 0) {
     violations.push_back({"page_size", absl::StrCat("is ", request.page_size(), "; give 1 to ",
@@ -125,6 +130,7 @@ absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const v1::ListJobsRequest& re
   query.page_size =
       request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
   query.page_token = request.page_token();
+  if (context.role != Role::kAdmin) query.client = context.client;
   absl::StatusOr<JobPage> page = store_.ListJobs(query);
   if (absl::IsInvalidArgument(page.status())) {
     return InvalidFields({{"page_token", "is not a next_page_token of this server"}});
@@ -136,24 +142,28 @@ absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const v1::ListJobsRequest& re
   return response;
 }
 
-void Api::CancelJob(const v1::CancelJobRequest& request, Done<v1::Job> done) {
-  absl::StatusOr<v1::Job> job = Find(request.id());
+void Api::CancelJob(const CallContext& context, const v1::CancelJobRequest& request,
+                    Done<v1::Job> done) {
+  absl::StatusOr<v1::Job> job = Find(context, request.id());
   if (!job.ok()) return done(job.status());
   if (IsTerminal(job->state())) return done(AlreadyEnded(*job));
-  scheduler_.Cancel(job->id(), [this, id = job->id(), done](absl::StatusOr<v1::Job> cancelled) {
-    pool_.Post([this, id, done, cancelled] { done(Cancelled(id, cancelled)); });
+  scheduler_.Cancel(job->id(), [this, context, id = job->id(),
+                                done](absl::StatusOr<v1::Job> cancelled) {
+    pool_.Post([this, context, id, done, cancelled] { done(Cancelled(context, id, cancelled)); });
   });
 }
 
-absl::StatusOr<v1::Job> Api::Cancelled(const std::string& id, absl::StatusOr<v1::Job> job) const {
+absl::StatusOr<v1::Job> Api::Cancelled(const CallContext& context, const std::string& id,
+                                       absl::StatusOr<v1::Job> job) const {
   // Not live any more: it ended while the request was on its way.
-  if (absl::IsNotFound(job.status())) job = Find(id);
+  if (absl::IsNotFound(job.status())) job = Find(context, id);
   if (job.ok() && job->state() != v1::Job::CANCELLED) return AlreadyEnded(*job);
   return job;
 }
 
-absl::StatusOr<google::protobuf::Empty> Api::DeleteJob(const v1::DeleteJobRequest& request) {
-  absl::StatusOr<v1::Job> job = Find(request.id());
+absl::StatusOr<google::protobuf::Empty> Api::DeleteJob(const CallContext& context,
+                                                       const v1::DeleteJobRequest& request) {
+  absl::StatusOr<v1::Job> job = Find(context, request.id());
   if (!job.ok()) return job.status();
   if (!IsTerminal(job->state())) {
     return JobState(*job, "JOB_NOT_ENDED",
@@ -167,8 +177,9 @@ absl::StatusOr<google::protobuf::Empty> Api::DeleteJob(const v1::DeleteJobReques
   return google::protobuf::Empty();
 }
 
-absl::StatusOr<v1::Frontier> Api::GetFrontier(const v1::GetFrontierRequest& request) {
-  absl::StatusOr<v1::Job> job = Find(request.id());
+absl::StatusOr<v1::Frontier> Api::GetFrontier(const CallContext& context,
+                                              const v1::GetFrontierRequest& request) {
+  absl::StatusOr<v1::Job> job = Find(context, request.id());
   if (!job.ok()) return job.status();
   switch (request.kind()) {
     case v1::FRONTIER_KIND_UNSPECIFIED:
@@ -201,8 +212,8 @@ absl::StatusOr<v1::Frontier> Api::GetFrontier(const v1::GetFrontierRequest& requ
   }
 }
 
-void Api::Score(const v1::ScoreRequest& request, std::function<bool()> abandoned,
-                Done<v1::ScoreResponse> done) {
+void Api::Score(const CallContext& /*context*/, const v1::ScoreRequest& request,
+                std::function<bool()> abandoned, Done<v1::ScoreResponse> done) {
   if (draining_) return done(ShuttingDown());
   absl::StatusOr<std::vector<PrepareRequest>> requests = converter_.ParseScore(request);
   if (!requests.ok()) return done(requests.status());
@@ -222,13 +233,14 @@ void Api::Score(const v1::ScoreRequest& request, std::function<bool()> abandoned
                           });
 }
 
-absl::StatusOr<v1::TokenizeResponse> Api::Tokenize(const v1::TokenizeRequest& request) {
+absl::StatusOr<v1::TokenizeResponse> Api::Tokenize(const CallContext& /*context*/,
+                                                   const v1::TokenizeRequest& request) {
   if (request.text().empty()) return InvalidFields({{"text", "is required"}});
   return converter_.ToTokens(request.text());
 }
 
 absl::StatusOr<v1::GetServerInfoResponse> Api::GetServerInfo(
-    const v1::GetServerInfoRequest& /*request*/) {
+    const CallContext& /*context*/, const v1::GetServerInfoRequest& /*request*/) {
   v1::GetServerInfoResponse response;
   response.set_version(EPO_VERSION);
   *response.mutable_model() = converter_.ToModelInfo();

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "epo/v1/service.pb.h"
 #include "google/protobuf/empty.pb.h"
+#include "server/call_context.h"
 #include "server/convert.h"
 #include "server/feed.h"
 #include "server/scheduler.h"
@@ -18,7 +19,8 @@
 namespace epo {
 
 // Thread-safe. Calls may wait for the store, never for the model: what needs the model answers
-// through `done`, here or later on the pool.
+// through `done`, here or later on the pool. The edge has checked that the caller's role allows the
+// call; a job of another client is NOT_FOUND, as if it did not exist.
 class Api {
  public:
   template <class Response>
@@ -32,21 +34,30 @@ class Api {
   // From here on calls that make work are refused with UNAVAILABLE.
   void StartDrain() { draining_ = true; }
 
-  absl::StatusOr<v1::Job> CreateJob(const v1::CreateJobRequest& request);
-  absl::StatusOr<v1::Job> GetJob(const v1::GetJobRequest& request);
-  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
-  void CancelJob(const v1::CancelJobRequest& request, Done<v1::Job> done);
-  absl::StatusOr<google::protobuf::Empty> DeleteJob(const v1::DeleteJobRequest& request);
-  absl::StatusOr<v1::Frontier> GetFrontier(const v1::GetFrontierRequest& request);
-  void Score(const v1::ScoreRequest& request, std::function<bool()> abandoned,
-             Done<v1::ScoreResponse> done);
-  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request);
-  absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo(const v1::GetServerInfoRequest& request);
+  absl::StatusOr<v1::Job> CreateJob(const CallContext& context,
+                                    const v1::CreateJobRequest& request);
+  absl::StatusOr<v1::Job> GetJob(const CallContext& context, const v1::GetJobRequest& request);
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const CallContext& context,
+                                                const v1::ListJobsRequest& request);
+  void CancelJob(const CallContext& context, const v1::CancelJobRequest& request,
+                 Done<v1::Job> done);
+  absl::StatusOr<google::protobuf::Empty> DeleteJob(const CallContext& context,
+                                                    const v1::DeleteJobRequest& request);
+  absl::StatusOr<v1::Frontier> GetFrontier(const CallContext& context,
+                                           const v1::GetFrontierRequest& request);
+  void Score(const CallContext& context, const v1::ScoreRequest& request,
+             std::function<bool()> abandoned, Done<v1::ScoreResponse> done);
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(const CallContext& context,
+                                                const v1::TokenizeRequest& request);
+  absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo(const CallContext& context,
+                                                          const v1::GetServerInfoRequest& request);
 
  private:
-  absl::StatusOr<v1::Job> Find(const std::string& id) const;
+  // The job, if the caller may know of it.
+  absl::StatusOr<v1::Job> Find(const CallContext& context, const std::string& id) const;
   // The answer to a cancellation, from what the scheduler said.
-  absl::StatusOr<v1::Job> Cancelled(const std::string& id, absl::StatusOr<v1::Job> job) const;
+  absl::StatusOr<v1::Job> Cancelled(const CallContext& context, const std::string& id,
+                                    absl::StatusOr<v1::Job> job) const;
 
   const Converter& converter_;
   Store& store_;

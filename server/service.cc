@@ -45,7 +45,8 @@ void Finish(grpc::ServerUnaryReactor* reactor, Response* response,
 
 }  // namespace
 
-// Runs call(api, reactor) on a worker; it must see to it that the reactor is finished.
+// Runs call(api, call context, reactor) on a worker; it must see to it that the reactor is
+// finished.
 template <class Call>
 grpc::ServerUnaryReactor* Service::Start(grpc::CallbackServerContext* context, Call call) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -55,17 +56,19 @@ grpc::ServerUnaryReactor* Service::Start(grpc::CallbackServerContext* context, C
   } else if (pool_.waiting() > kMaxWaitingCalls) {
     reactor->Finish(ToGrpcStatus(Busy()));
   } else {
-    pool_.Post([api, reactor, call = std::move(call)] { call(*api, reactor); });
+    pool_.Post([api, reactor, caller = CallContext(), call = std::move(call)] {
+      call(*api, caller, reactor);
+    });
   }
   return reactor;
 }
 
 template <class Request, class Response>
-grpc::ServerUnaryReactor* Service::Answer(grpc::CallbackServerContext* context,
-                                          const Request* request, Response* response,
-                                          absl::StatusOr<Response> (Api::*method)(const Request&)) {
-  return Start(context, [=](Api& api, grpc::ServerUnaryReactor* reactor) {
-    Finish(reactor, response, (api.*method)(*request));
+grpc::ServerUnaryReactor* Service::Answer(
+    grpc::CallbackServerContext* context, const Request* request, Response* response,
+    absl::StatusOr<Response> (Api::*method)(const CallContext&, const Request&)) {
+  return Start(context, [=](Api& api, const CallContext& call, grpc::ServerUnaryReactor* reactor) {
+    Finish(reactor, response, (api.*method)(call, *request));
   });
 }
 
@@ -89,8 +92,8 @@ grpc::ServerUnaryReactor* Service::ListJobs(grpc::CallbackServerContext* context
 grpc::ServerUnaryReactor* Service::CancelJob(grpc::CallbackServerContext* context,
                                              const v1::CancelJobRequest* request,
                                              v1::Job* response) {
-  return Start(context, [=](Api& api, grpc::ServerUnaryReactor* reactor) {
-    api.CancelJob(*request,
+  return Start(context, [=](Api& api, const CallContext& call, grpc::ServerUnaryReactor* reactor) {
+    api.CancelJob(call, *request,
                   [=](absl::StatusOr<v1::Job> job) { Finish(reactor, response, std::move(job)); });
   });
 }
@@ -104,13 +107,13 @@ grpc::ServerUnaryReactor* Service::DeleteJob(grpc::CallbackServerContext* contex
 grpc::ServerWriteReactor<v1::WatchJobResponse>* Service::WatchJob(
     grpc::CallbackServerContext* /*context*/, const v1::WatchJobRequest* request) {
   if (api_ == nullptr) return new Refusal<v1::WatchJobResponse>(Loading());
-  return epo::WatchJob(streams_, *request);
+  return epo::WatchJob(streams_, CallContext(), *request);
 }
 
 grpc::ServerWriteReactor<v1::Iteration>* Service::GetHistory(
     grpc::CallbackServerContext* /*context*/, const v1::GetHistoryRequest* request) {
   if (api_ == nullptr) return new Refusal<v1::Iteration>(Loading());
-  return epo::GetHistory(streams_, *request);
+  return epo::GetHistory(streams_, CallContext(), *request);
 }
 
 grpc::ServerUnaryReactor* Service::GetFrontier(grpc::CallbackServerContext* context,
@@ -122,9 +125,9 @@ grpc::ServerUnaryReactor* Service::GetFrontier(grpc::CallbackServerContext* cont
 grpc::ServerUnaryReactor* Service::Score(grpc::CallbackServerContext* context,
                                          const v1::ScoreRequest* request,
                                          v1::ScoreResponse* response) {
-  return Start(context, [=](Api& api, grpc::ServerUnaryReactor* reactor) {
+  return Start(context, [=](Api& api, const CallContext& call, grpc::ServerUnaryReactor* reactor) {
     api.Score(
-        *request, [=] { return context->IsCancelled(); },
+        call, *request, [=] { return context->IsCancelled(); },
         [=](absl::StatusOr<v1::ScoreResponse> scores) {
           Finish(reactor, response, std::move(scores));
         });

@@ -58,7 +58,8 @@ class Service final : public v1::EpoService::CallbackService {
   template <class Request, class Response>
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const Request* request,
                                    Response* response,
-                                   absl::StatusOr<Response> (Api::*method)(const Request&));
+                                   absl::StatusOr<Response> (Api::*method)(const CallContext&,
+                                                                           const Request&));
   template <class Call>
   grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context, Call call);
 

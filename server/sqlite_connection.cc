@@ -48,6 +48,13 @@ CREATE TABLE checkpoints (
   checkpoint BLOB NOT NULL
 );
 )sql",
+    // Whose a job is. Since then request_id holds the client's name and the id, joined by '/': each
+    // client has ids of its own.
+    R"sql(
+ALTER TABLE jobs ADD COLUMN client TEXT NOT NULL DEFAULT '';
+CREATE INDEX jobs_by_client ON jobs (client, seq);
+CREATE INDEX jobs_by_client_and_state ON jobs (client, state, seq);
+)sql",
 };
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 

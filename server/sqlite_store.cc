@@ -57,6 +57,12 @@ std::optional<int64_t> FindSeq(SqliteConnection& connection, const std::string& 
   return query.Int(0);
 }
 
+// Makes a request id unique among its client's. No client's name holds a slash.
+std::string RequestKey(const v1::Job& job, const std::string& request_id) {
+  if (job.client().empty() || request_id.empty()) return request_id;
+  return absl::StrCat(job.client(), "/", request_id);
+}
+
 // Whether there was such a job.
 bool OverwriteJob(SqliteConnection& connection, const v1::Job& job) {
   return connection.Query("UPDATE jobs SET state = ?, job = ? WHERE id = ?")
@@ -147,10 +153,11 @@ absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
                                                       const std::string& request_id,
                                                       const std::string& request) {
   const std::string operation = absl::StrCat("create job ", job.id());
+  const std::string request_key = RequestKey(job, request_id);
   Created created{job, true};
   absl::Status status = Write(operation, Durability::kPowerLoss, [&](SqliteConnection& connection) {
     SqliteQuery earlier = connection.Query("SELECT request, job FROM jobs WHERE request_id = ?");
-    if (earlier.BindText(1, request_id).Next()) {
+    if (earlier.BindText(1, request_key).Next()) {
       created.is_new = false;
       if (!created.job.ParseFromString(earlier.Blob(1))) return Damaged(operation);
       if (earlier.Blob(0) == request) return absl::OkStatus();
@@ -163,14 +170,15 @@ absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
     }
     connection
         .Query(
-            "INSERT INTO jobs (id, state, create_time, request_id, request, job) VALUES (?, ?, ?, "
-            "?, ?, ?)")
+            "INSERT INTO jobs (id, state, create_time, request_id, request, job, client) VALUES "
+            "(?, ?, ?, ?, ?, ?, ?)")
         .BindText(1, job.id())
         .BindInt(2, job.state())
         .BindInt(3, Microseconds(job.create_time()))
-        .BindOptionalText(4, request_id)
+        .BindOptionalText(4, request_key)
         .BindBlob(5, request)
         .BindBlob(6, job.SerializeAsString())
+        .BindText(7, job.client())
         .Run();
     return absl::OkStatus();
   });
@@ -256,19 +264,20 @@ absl::StatusOr<JobPage> SqliteStore::ListJobs(const ListQuery& list) const {
   if (!list.page_token.empty()) before = ParsePageToken(list.page_token);
   if (!before.ok()) return before.status();
 
-  // The inner query reads nothing but the index on (state, seq), however many other jobs there are.
-  constexpr char kAll[] = "SELECT seq, job FROM jobs WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
-  constexpr char kFiltered[] =
-      "SELECT seq, job FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE state IN "
-      "(SELECT value FROM json_each(?3)) AND seq < ?1 ORDER BY seq DESC LIMIT ?2) ORDER BY seq "
-      "DESC";
+  // The inner query reads nothing but an index that ends in seq, however many other jobs there are.
+  const std::string sql =
+      absl::StrCat("SELECT seq, job FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE seq < ?1",
+                   list.client ? " AND client = ?4" : "",
+                   list.states.empty() ? "" : " AND state IN (SELECT value FROM json_each(?3))",
+                   " ORDER BY seq DESC LIMIT ?2) ORDER BY seq DESC");
   return Read("list jobs", [&](SqliteConnection& connection) -> absl::StatusOr<JobPage> {
-    SqliteQuery query = connection.Query(list.states.empty() ? kAll : kFiltered);
+    SqliteQuery query = connection.Query(sql);
     // One more than the page tells whether another follows.
     query.BindInt(1, *before).BindInt(2, list.page_size + 1);
     if (!list.states.empty()) {
       query.BindText(3, absl::StrCat("[", absl::StrJoin(list.states, ","), "]"));
     }
+    if (list.client) query.BindText(4, *list.client);
     JobPage page;
     int64_t last = 0;
     while (query.Next()) {

@@ -34,6 +34,8 @@ struct ListQuery {
   std::string page_token;
   // Empty: all.
   std::vector<v1::Job::State> states;
+  // Only jobs of this client; absent: everybody's.
+  std::optional<std::string> client;
 };
 
 struct JobPage {
@@ -57,9 +59,9 @@ class Store {
   virtual ~Store() = default;
 
   // Persists a new job, surviving power loss, before it returns. `request` is what a repeat under
-  // the same id is compared with. If `request_id` is not empty and an undeleted job was created
-  // under it: returns that job when `request` is equal (the flag is then false), else
-  // ALREADY_EXISTS. ALREADY_EXISTS for a job id in use, too.
+  // the same id is compared with. If `request_id` is not empty and an undeleted job of
+  // the same client was created under it: returns that job when `request` is equal (the flag is
+  // then false), else ALREADY_EXISTS. ALREADY_EXISTS for a job id in use, too.
   struct Created {
     v1::Job job;
     bool is_new;

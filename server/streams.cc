@@ -21,6 +21,15 @@ absl::Status OrJobNotFound(const absl::Status& status, const std::string& id) {
   return absl::IsNotFound(status) ? JobNotFound(id) : status;
 }
 
+// The job, if the caller may know of it.
+absl::StatusOr<v1::Job> FindJob(const Store& store, const CallContext& context,
+                                const std::string& id) {
+  absl::StatusOr<v1::Job> job = store.GetJob(id);
+  if (job.ok() && !context.Sees(*job)) return JobNotFound(id);
+  if (!job.ok()) return OrJobNotFound(job.status(), id);
+  return job;
+}
+
 // What both requests must fulfil.
 absl::Status Check(const std::string& id, const std::string& position_field, int64_t position) {
   FieldViolations violations;
@@ -33,9 +42,11 @@ absl::Status Check(const std::string& id, const std::string& position_field, int
 
 class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public FeedListener {
  public:
-  WatchStream(const StreamSources& sources, const v1::WatchJobRequest& request)
+  WatchStream(const StreamSources& sources, const CallContext& context,
+              const v1::WatchJobRequest& request)
       : StreamReactor(sources.pool, sources.registry),
         sources_(sources),
+        context_(context),
         id_(request.id()),
         after_(request.after_sequence()) {}
 
@@ -59,13 +70,13 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
   absl::StatusOr<Batch> Begin() {
     if (absl::Status status = Check(id_, "after_sequence", after_); !status.ok()) return status;
     std::shared_ptr<Feed> feed = sources_.feeds.Find(id_);
-    absl::StatusOr<v1::Job> job = sources_.store.GetJob(id_);
-    if (!job.ok()) return OrJobNotFound(job.status(), id_);
+    absl::StatusOr<v1::Job> job = FindJob(sources_.store, context_, id_);
+    if (!job.ok()) return job.status();
     if (feed == nullptr && !IsTerminal(job->state())) {
       // Created between the two look-ups: a feed is opened before its job is stored.
       feed = sources_.feeds.Find(id_);
-      job = sources_.store.GetJob(id_);
-      if (!job.ok()) return OrJobNotFound(job.status(), id_);
+      job = FindJob(sources_.store, context_, id_);
+      if (!job.ok()) return job.status();
     }
     if (feed != nullptr) Listen(std::move(feed));
     next_ = std::min(after_, std::numeric_limits<int64_t>::max() - 1) + 1;
@@ -126,6 +137,7 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
   }
 
   const StreamSources sources_;
+  const CallContext context_;
   const std::string id_;
   const int64_t after_;
   // The sequence number to send next; 0 before `created`. Only for Fetch().
@@ -139,15 +151,21 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
 
 class HistoryStream final : public StreamReactor<v1::Iteration> {
  public:
-  HistoryStream(const StreamSources& sources, const v1::GetHistoryRequest& request)
+  HistoryStream(const StreamSources& sources, const CallContext& context,
+                const v1::GetHistoryRequest& request)
       : StreamReactor(sources.pool, sources.registry),
         store_(sources.store),
+        context_(context),
         id_(request.id()),
         next_(request.first_iteration()) {}
 
  private:
   absl::StatusOr<Batch> Fetch() override {
-    if (absl::Status status = Check(id_, "first_iteration", next_); !status.ok()) return status;
+    if (!found_) {
+      if (absl::Status status = Check(id_, "first_iteration", next_); !status.ok()) return status;
+      if (auto job = FindJob(store_, context_, id_); !job.ok()) return job.status();
+      found_ = true;
+    }
     absl::StatusOr<std::vector<v1::Iteration>> page = store_.GetIterations(id_, next_, kBatch);
     if (!page.ok()) return OrJobNotFound(page.status(), id_);
     if (page->empty()) return Batch{{}, Batch::Then::kFinish};
@@ -160,24 +178,28 @@ class HistoryStream final : public StreamReactor<v1::Iteration> {
   }
 
   Store& store_;
+  const CallContext context_;
   const std::string id_;
-  // The iteration to send next. Only for Fetch().
+  // Only for Fetch(): whether the job was found, and the iteration to send next.
+  bool found_ = false;
   int next_;
 };
 
 }  // namespace
 
 grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(const StreamSources& sources,
+                                                         const CallContext& context,
                                                          const v1::WatchJobRequest& request) {
-  auto stream = std::make_shared<WatchStream>(sources, request);
+  auto stream = std::make_shared<WatchStream>(sources, context, request);
   auto* reactor = stream.get();
   stream->Start();
   return reactor;
 }
 
 grpc::ServerWriteReactor<v1::Iteration>* GetHistory(const StreamSources& sources,
+                                                    const CallContext& context,
                                                     const v1::GetHistoryRequest& request) {
-  auto stream = std::make_shared<HistoryStream>(sources, request);
+  auto stream = std::make_shared<HistoryStream>(sources, context, request);
   auto* reactor = stream.get();
   stream->Start();
   return reactor;

@@ -5,6 +5,7 @@
 #include <grpcpp/support/server_callback.h>
 
 #include "epo/v1/service.pb.h"
+#include "server/call_context.h"
 #include "server/feed.h"
 #include "server/store.h"
 #include "server/stream_registry.h"
@@ -20,10 +21,13 @@ struct StreamSources {
   StreamRegistry& registry;
 };
 
-// Each makes the reactor of one call, which owns itself. `request` is read before they return.
+// Each makes the reactor of one call, which owns itself. The arguments are read before they return.
+// A job of another client is NOT_FOUND.
 grpc::ServerWriteReactor<v1::WatchJobResponse>* WatchJob(const StreamSources& sources,
+                                                         const CallContext& context,
                                                          const v1::WatchJobRequest& request);
 grpc::ServerWriteReactor<v1::Iteration>* GetHistory(const StreamSources& sources,
+                                                    const CallContext& context,
                                                     const v1::GetHistoryRequest& request);
 
 }  // namespace epo

@@ -278,6 +278,45 @@ TEST_F(StoreTest, ListsByState) {
   EXPECT_EQ(Ids(store_->UnfinishedJobs().value()), (std::vector<std::string>{"a", "b", "d"}));
 }
 
+TEST_F(StoreTest, ListsByClient) {
+  Open();
+  for (int i = 0; i < 6; ++i) {
+    v1::Job job = MakeJob(absl::StrCat("j", i), i < 3 ? v1::Job::QUEUED : v1::Job::RUNNING);
+    job.set_client(i % 2 == 0 ? "alice" : "bob");
+    Create(job);
+  }
+  Create(MakeJob("nobodys"));
+  ListQuery query{.page_size = 2, .client = "alice"};
+  const absl::StatusOr<JobPage> first = store_->ListJobs(query);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(Ids(first->jobs), (std::vector<std::string>{"j4", "j2"}));
+  query.page_token = first->next_page_token;
+  const absl::StatusOr<JobPage> second = store_->ListJobs(query);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(Ids(second->jobs), (std::vector<std::string>{"j0"}));
+  EXPECT_EQ(second->next_page_token, "");
+
+  EXPECT_EQ(Ids(store_->ListJobs({.states = {v1::Job::RUNNING}, .client = "bob"})->jobs),
+            (std::vector<std::string>{"j5", "j3"}));
+  EXPECT_EQ(Ids(store_->ListJobs({.client = ""})->jobs), (std::vector<std::string>{"nobodys"}));
+  EXPECT_EQ(store_->ListJobs({})->jobs.size(), 7);
+}
+
+TEST_F(StoreTest, EachClientHasRequestIdsOfItsOwn) {
+  Open();
+  v1::Job alices = MakeJob("j1");
+  alices.set_client("alice");
+  v1::Job bobs = MakeJob("j2");
+  bobs.set_client("bob");
+  ASSERT_TRUE(store_->CreateJob(alices, "uuid", "request")->is_new);
+  EXPECT_TRUE(store_->CreateJob(bobs, "uuid", "request")->is_new);
+  EXPECT_TRUE(store_->CreateJob(MakeJob("j3"), "uuid", "request")->is_new);
+  const absl::StatusOr<Store::Created> again = store_->CreateJob(bobs, "uuid", "request");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_FALSE(again->is_new);
+  EXPECT_EQ(again->job.id(), "j2");
+}
+
 TEST_F(StoreTest, RefusesABadPage) {
   Open();
   for (int i = 0; i < 3; ++i) Create(MakeJob(absl::StrCat("j", i)));
@@ -341,8 +380,34 @@ TEST_F(StoreTest, RefusesANewerSchema) {
   store_.reset();
   Sql("PRAGMA user_version = 99");
   EXPECT_STATUS(kFailedPrecondition,
-                absl::StrCat(file().string(), ": schema version 99 is newer than version 1"),
+                absl::StrCat(file().string(), ": schema version 99 is newer than version "),
                 Store::Open(dir_));
+}
+
+TEST_F(StoreTest, BringsTheFirstSchemaToThisOne) {
+  Sql("PRAGMA application_id = 0x65706f31");
+  Sql("PRAGMA user_version = 1");
+  Sql(R"sql(
+    CREATE TABLE jobs (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+                       state INTEGER NOT NULL, create_time INTEGER NOT NULL,
+                       request_id TEXT UNIQUE, request BLOB NOT NULL, job BLOB NOT NULL);
+    CREATE INDEX jobs_by_state ON jobs (state, seq);
+    CREATE TABLE steps (job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+                        idx INTEGER NOT NULL, step BLOB NOT NULL, PRIMARY KEY (job, idx));
+    CREATE TABLE iterations (job INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+                             idx INTEGER NOT NULL, iteration BLOB NOT NULL, PRIMARY KEY (job, idx));
+    CREATE TABLE checkpoints (job INTEGER PRIMARY KEY REFERENCES jobs (seq) ON DELETE CASCADE,
+                              checkpoint BLOB NOT NULL);
+    INSERT INTO jobs VALUES (7, 'jold', 1, 1, 'uuid', 'request', x'0a046a6f6c64');
+  )sql");
+  Open();
+  EXPECT_EQ(Ids(store_->ListJobs({.client = ""})->jobs), (std::vector<std::string>{"jold"}));
+  const absl::StatusOr<Store::Created> again =
+      store_->CreateJob(MakeJob("jnew"), "uuid", "request");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->job.id(), "jold");
+  Append("jold", 0, 2);
+  ExpectSteps("jold", 2);
 }
 
 TEST_F(StoreTest, RefusesAnotherProgramsDatabase) {

@@ -1,0 +1,30 @@
+// Who makes a call, and by what right.
+#ifndef EPO_SERVER_CALL_CONTEXT_H_
+#define EPO_SERVER_CALL_CONTEXT_H_
+
+#include <string>
+
+#include "epo/v1/job.pb.h"
+
+namespace epo {
+
+// Each includes those before it.
+enum class Role {
+  kRead,    // see the client's own jobs, the model, tokens
+  kSubmit,  // make work for the device, and end one's own
+  kAdmin,   // everybody's jobs
+};
+
+// What the edge knows of a call when it hands it on.
+struct CallContext {
+  // Name of the API key; empty on a server without keys, where everybody is an admin.
+  std::string client;
+  Role role = Role::kAdmin;
+
+  // Whether `job` exists as far as the caller may know.
+  bool Sees(const v1::Job& job) const { return role == Role::kAdmin || job.client() == client; }
+};
+
+}  // namespace epo
+
+#endif  // EPO_SERVER_CALL_CONTEXT_H_
