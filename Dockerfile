@@ -15,7 +15,7 @@ RUN mkdir /image && cp -r --parents build/release/bin .venv/lib/python3*/site-pa
 
 FROM debian:12-slim
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-  libgrpc++1.51 libprotobuf32 libspdlog1.10 libfmt9 libpcre2-8-0 libsqlite3-0 libzstd1 \
+  libgrpc++1.51 libprotobuf32 libspdlog1.10 libfmt9 libpcre2-8-0 libsqlite3-0 libzstd1 libprometheus-cpp-core1.0 libcivetweb1 \
   && rm -rf /var/lib/apt/lists/* && useradd --system --uid 10001 --create-home epo && install -d -o epo -g epo /state
 COPY --from=build /image /opt/epo
 ENV PATH=/opt/epo/build/release/bin:$PATH EPO_SERVER=127.0.0.1:50051

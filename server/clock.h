@@ -2,14 +2,20 @@
 #ifndef EPO_SERVER_CLOCK_H_
 #define EPO_SERVER_CLOCK_H_
 
-#include <google/protobuf/util/time_util.h>
+#include <cstdint>
 
+#include "absl/time/clock.h"
 #include "google/protobuf/timestamp.pb.h"
 
 namespace epo {
 
+// To the nanosecond; protobuf's own function gives whole seconds.
 inline google::protobuf::Timestamp NowTimestamp() {
-  return google::protobuf::util::TimeUtil::GetCurrentTime();
+  const int64_t nanos = absl::GetCurrentTimeNanos();
+  google::protobuf::Timestamp now;
+  now.set_seconds(nanos / 1'000'000'000);
+  now.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  return now;
 }
 
 }  // namespace epo

@@ -11,6 +11,7 @@ namespace epo {
 namespace {
 
 constexpr int kUsageError = 2;
+constexpr char kOff[] = "off";
 
 std::string DefaultStateDir() {
   if (const char* xdg = std::getenv("XDG_STATE_HOME"); xdg != nullptr && *xdg != '\0') {
@@ -31,6 +32,10 @@ std::string CheckListen(const std::string& text) {
     return "\"" + text + "\" is not HOST:PORT with a port from 0 to 65535";
   }
   return "";
+}
+
+std::string CheckMetricsListen(const std::string& text) {
+  return text.empty() || text == kOff ? "" : CheckListen(text);
 }
 
 }  // namespace
@@ -60,6 +65,11 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
   app.add_option("--state-dir", state_dir, "Where jobs and their results are kept")
       ->type_name("DIR")
       ->capture_default_str();
+  app.add_option("--metrics-listen", options.metrics_listen,
+                 "Address of the Prometheus metrics; off for none")
+      ->check(CLI::Validator(CheckMetricsListen, "", "metrics-listen"))
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
       ->type_name("LEVEL")
@@ -80,6 +90,7 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
     }
     return std::nullopt;
   }
+  if (options.metrics_listen == kOff) options.metrics_listen.clear();
   options.model = model;
   options.state_dir = state_dir;
   return options;

@@ -16,6 +16,8 @@ struct ServerOptions {
   // HOST:PORT; port 0 picks a free one.
   std::string listen = "127.0.0.1:50051";
   std::filesystem::path state_dir;
+  // HOST:PORT of the metrics; empty for none.
+  std::string metrics_listen = "127.0.0.1:9464";
   std::string log_level = "info";
 };
 

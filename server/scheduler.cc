@@ -243,6 +243,7 @@ class SchedulerImpl final : public Scheduler {
       runs.push_back(live->run.get());
       cost += live->share.cost;
     }
+    const MeteredRound metered(options_.metrics, round.size(), cost);
     const auto start = std::chrono::steady_clock::now();
     absl::StatusOr<std::vector<StepReport>> reports = AdvanceRuns(runs);
     if (!reports.ok()) return reports.status();

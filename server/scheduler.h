@@ -14,6 +14,7 @@
 #include "epo/v1/job.pb.h"
 #include "server/convert.h"
 #include "server/feed.h"
+#include "server/metrics.h"
 #include "server/store.h"
 
 namespace epo {
@@ -29,6 +30,8 @@ struct SchedulerOptions {
   int max_score_calls = 64;
   // How long until a write that the store refused is tried again.
   absl::Duration store_retry = absl::Seconds(1);
+  // Where rounds are counted; may be null. Must outlive the scheduler.
+  Metrics* metrics = nullptr;
 };
 
 // Owns the model's thread: the evaluator and every search live and die on it, and nothing else

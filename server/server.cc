@@ -4,15 +4,12 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <netdb.h>
 #include <spdlog/spdlog.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include <cerrno>
+#include <atomic>
 #include <chrono>
-#include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/evaluate/evaluator.h"
@@ -20,7 +17,14 @@
 #include "server/api.h"
 #include "server/convert.h"
 #include "server/feed.h"
+#include "server/http_pages.h"
+#include "server/listen_address.h"
+#include "server/metered_evaluator.h"
+#include "server/metered_store.h"
+#include "server/metrics.h"
 #include "server/recover.h"
+#include "server/rpc_meter.h"
+#include "server/samples.h"
 #include "server/scheduler.h"
 #include "server/service.h"
 #include "server/status.h"
@@ -42,6 +46,7 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 // keep theirs alive.
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr std::chrono::seconds kDrainGrace{5};
+constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
 
 // Two jobs with the published settings share a round where the CPU computes, which then takes
 // seconds; a GPU wants many rows.
@@ -53,40 +58,14 @@ void LogFromGrpc(gpr_log_func_args* args) {
   spdlog::debug("grpc: {} ({}:{})", args->message, args->file, args->line);
 }
 
-// Why nobody can listen on HOST:PORT, in the system's words; gRPC does not tell.
-std::string WhyNotListening(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  std::string host = listen.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  if (const int error =
-          getaddrinfo(host.c_str(), listen.substr(colon + 1).c_str(), &hints, &found)) {
-    return gai_strerror(error);
-  }
-  std::string why = "the address cannot be used";
-  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
-    const int fd = socket(at->ai_family, at->ai_socktype, at->ai_protocol);
-    if (fd < 0) continue;
-    if (bind(fd, at->ai_addr, at->ai_addrlen) != 0) why = std::strerror(errno);
-    close(fd);
-  }
-  freeaddrinfo(found);
-  return why;
-}
-
 class ServerImpl final : public Server {
  public:
   ServerImpl(const ServerOptions& options, std::unique_ptr<Store> store)
       : options_(options),
-        store_(std::move(store)),
+        store_(MeterStore(std::move(store), metrics_)),
         feeds_(pool_),
         pool_(kWorkers),
-        service_(pool_, {*store_, feeds_, pool_, streams_}) {}
+        service_(pool_, {*store_, feeds_, pool_, streams_, metrics_}) {}
 
   ~ServerImpl() override {
     if (grpc_ != nullptr) Drain();
@@ -110,6 +89,7 @@ class ServerImpl final : public Server {
                                kMinPingIntervalMs);
     // Else a second server would share the port and take half of the calls.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.experimental().SetInterceptorCreators(RpcInterceptors());
     grpc_ = builder.BuildAndStart();
     if (grpc_ == nullptr) {
       return absl::FailedPreconditionError(absl::StrCat("cannot listen on ", options_.listen, ": ",
@@ -118,6 +98,25 @@ class ServerImpl final : public Server {
     }
     grpc_->GetHealthCheckService()->SetServingStatus(false);
     address_ = absl::StrCat(options_.listen.substr(0, options_.listen.rfind(':')), ":", port);
+    return ShowMetrics();
+  }
+
+  absl::Status ShowMetrics() {
+    if (options_.metrics_listen.empty()) return absl::OkStatus();
+    metrics_.AddSource(ProcessSamples);
+    metrics_.AddSource([this] { return StoreSamples(*store_, options_.state_dir); });
+    metrics_.AddSource([this] { return WorkerSamples(pool_); });
+    auto pages = HttpPages::Start(
+        options_.metrics_listen, "--metrics-listen",
+        {{"/metrics",
+          [this] {
+            return HttpPage{200, kMetricsType, metrics_.Text()};
+          }},
+         {"/healthz", [] { return HttpPage{.body = "ok\n"}; }},
+         {"/readyz", [this] { return serving_ ? HttpPage{.body = "ok\n"} : NotReady(); }}});
+    if (!pages.ok()) return pages.status();
+    pages_ = *std::move(pages);
+    spdlog::info("metrics on http://{}/metrics", pages_->address());
     return absl::OkStatus();
   }
 
@@ -134,9 +133,11 @@ class ServerImpl final : public Server {
     converter_ = std::make_unique<Converter>(*model_);
     SchedulerOptions scheduling;
     scheduling.round_rows = model_->device() == "cpu" ? kRoundRowsCpu : kRoundRowsGpu;
+    scheduling.metrics = &metrics_;
+    metrics_.Serving(converter_->ToModelInfo(), scheduling.round_rows);
     scheduler_ = MakeScheduler(
-        *converter_, *store_, feeds_, [this] { return Evaluator::Create(*model_, {}); },
-        scheduling);
+        *converter_, *store_, feeds_,
+        [this] { return MeterEvaluator(Evaluator::Create(*model_, {}), metrics_); }, scheduling);
     absl::StatusOr<int> recovered = RecoverJobs(*converter_, *store_, feeds_, *scheduler_);
     if (!recovered.ok()) return recovered.status();
     if (*recovered > 0) spdlog::info("{} unfinished jobs continue", *recovered);
@@ -146,11 +147,13 @@ class ServerImpl final : public Server {
     auto* health = grpc_->GetHealthCheckService();
     health->SetServingStatus(v1::EpoService::service_full_name(), true);
     health->SetServingStatus(true);
+    serving_ = true;
     spdlog::info("listening on {}", address_);
     return absl::OkStatus();
   }
 
   void Drain() override {
+    serving_ = false;
     grpc_->GetHealthCheckService()->SetServingStatus(false);
     if (api_ != nullptr) api_->StartDrain();
     if (scheduler_ != nullptr) scheduler_->Stop();
@@ -162,10 +165,23 @@ class ServerImpl final : public Server {
   const std::string& address() const override { return address_; }
 
  private:
+  static HttpPage NotReady() {
+    return {503, HttpPage().content_type, "the model is loading, or the server is stopping\n"};
+  }
+
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
+  RpcInterceptors() {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> creators;
+    creators.push_back(MakeRpcMeter(metrics_));
+    return creators;
+  }
+
   const ServerOptions options_;
   std::string address_;
+  std::atomic<bool> serving_ = false;
 
   // Destroyed from the last to the first: calls use all that stands above them.
+  Metrics metrics_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Converter> converter_;
@@ -176,6 +192,7 @@ class ServerImpl final : public Server {
   std::unique_ptr<Api> api_;
   Service service_;
   std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<HttpPages> pages_;
 };
 
 }  // namespace

@@ -307,6 +307,16 @@ absl::StatusOr<std::vector<v1::Job>> SqliteStore::UnfinishedJobs() const {
   });
 }
 
+absl::StatusOr<std::map<v1::Job::State, int64_t>> SqliteStore::CountJobs() const {
+  using Counts = std::map<v1::Job::State, int64_t>;
+  return Read("count the jobs", [](SqliteConnection& connection) -> absl::StatusOr<Counts> {
+    SqliteQuery query = connection.Query("SELECT state, count(*) FROM jobs GROUP BY state");
+    Counts counts;
+    while (query.Next()) counts[static_cast<v1::Job::State>(query.Int(0))] = query.Int(1);
+    return counts;
+  });
+}
+
 absl::StatusOr<std::string> SqliteStore::GetCheckpoint(const std::string& id) const {
   return Read(absl::StrCat("read the checkpoint of job ", id),
               [&](SqliteConnection& connection) -> absl::StatusOr<std::string> {

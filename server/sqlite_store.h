@@ -31,6 +31,7 @@ class SqliteStore final : public Store {
   absl::StatusOr<v1::Job> GetJob(const std::string& id) const override;
   absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override;
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override;
+  absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override;
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override;
   absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
                                                  int limit) const override;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -82,6 +83,8 @@ class Store {
   virtual absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const = 0;
   // Jobs that are not in a terminal state, oldest first: what a server continues at its start.
   virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const = 0;
+  // How many jobs are in each state; a state without jobs may be left out.
+  virtual absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const = 0;
   // Deletes a job and all that belongs to it, surviving power loss.
   virtual absl::Status DeleteJob(const std::string& id) = 0;
 

@@ -58,6 +58,7 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
   MessagePtr Heartbeat() override {
     auto message = std::make_shared<v1::WatchJobResponse>();
     message->mutable_heartbeat();
+    sources_.metrics.Heartbeat();
     return message;
   }
 

@@ -7,6 +7,7 @@
 #include "epo/v1/service.pb.h"
 #include "server/call_context.h"
 #include "server/feed.h"
+#include "server/metrics.h"
 #include "server/store.h"
 #include "server/stream_registry.h"
 #include "server/worker_pool.h"
@@ -19,6 +20,7 @@ struct StreamSources {
   JobFeeds& feeds;
   WorkerPool& pool;
   StreamRegistry& registry;
+  Metrics& metrics;
 };
 
 // Each makes the reactor of one call, which owns itself. The arguments are read before they return.

@@ -142,6 +142,8 @@ class ServerFactory:
         address = f"127.0.0.1:{port or free_port()}"
         command = [self._bin_dir / "epo-server", "--model", model, "--device", "cpu", "--dtype", dtype]
         command += ["--listen", address, "--state-dir", state_dir, *flags]
+        if "--metrics-listen" not in flags:
+            command += ["--metrics-listen", "127.0.0.1:0"]
         server = Server(command, address, state_dir, self._tmp_path / f"server-{number}.log", self._stubs)
         self.servers.append(server)
         return server.wait_serving() if wait else server

@@ -208,7 +208,7 @@ def test_usage_errors(server, tiny, flags, mentioned):
 
 
 def test_port_zero_is_logged(bin_dir, tiny, tmp_path, stubs):
-    command = [bin_dir / "epo-server", "--model", tiny, "--listen", "127.0.0.1:0", "--state-dir", tmp_path / "s"]
+    command = [bin_dir / "epo-server", "--model", tiny, "--listen", "127.0.0.1:0", "--metrics-listen", "off", "--state-dir", tmp_path / "s"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         address = next(line.rsplit(" ", 1)[1].strip() for line in process.stderr if "listening on" in line)

@@ -93,6 +93,9 @@ class FaultyStore : public Store {
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
     return real_->UnfinishedJobs();
   }
+  absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
+    return real_->CountJobs();
+  }
   absl::Status DeleteJob(const std::string& id) override { return real_->DeleteJob(id); }
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
     return real_->GetCheckpoint(id);

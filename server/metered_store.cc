@@ -1,0 +1,108 @@
+#include "server/metered_store.h"
+
+#include <chrono>
+#include <type_traits>
+#include <utility>
+
+#include "server/job_state.h"
+
+namespace epo {
+namespace {
+
+using Write = Metrics::Write;
+
+// The store itself failed, as opposed to a request that cannot be fulfilled.
+bool IsRefusal(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
+         absl::IsDataLoss(status) || absl::IsInternal(status);
+}
+
+const absl::Status& StatusOf(const absl::Status& status) { return status; }
+template <class T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
+class MeteredStore final : public Store {
+ public:
+  MeteredStore(std::unique_ptr<Store> store, Metrics& metrics)
+      : store_(std::move(store)), metrics_(metrics) {}
+
+  absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
+                                    const std::string& request) override {
+    absl::StatusOr<Created> created =
+        Measure(Write::kCreate, job.ByteSizeLong() + request.size(),
+                [&] { return store_->CreateJob(job, request_id, request); });
+    if (created.ok() && created->is_new) metrics_.JobCreated();
+    return created;
+  }
+
+  absl::Status UpdateJob(const v1::Job& job) override {
+    absl::Status status =
+        Measure(Write::kUpdate, job.ByteSizeLong(), [&] { return store_->UpdateJob(job); });
+    if (status.ok() && IsTerminal(job.state())) metrics_.JobEnded(job);
+    return status;
+  }
+
+  absl::Status AppendStep(const StepRecord& record) override {
+    const size_t bytes = record.job.ByteSizeLong() + record.step.ByteSizeLong() +
+                         record.iteration.ByteSizeLong() + record.checkpoint.size();
+    absl::Status status = Measure(Write::kStep, bytes, [&] { return store_->AppendStep(record); });
+    if (status.ok()) metrics_.StepCommitted(record.job, record.step);
+    if (status.ok() && IsTerminal(record.job.state())) metrics_.JobEnded(record.job);
+    return status;
+  }
+
+  absl::Status DeleteJob(const std::string& id) override {
+    return Measure(Write::kDelete, 0, [&] { return store_->DeleteJob(id); });
+  }
+
+  absl::StatusOr<v1::Job> GetJob(const std::string& id) const override {
+    return store_->GetJob(id);
+  }
+  absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override {
+    return store_->ListJobs(query);
+  }
+  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
+    return store_->UnfinishedJobs();
+  }
+  absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
+    return store_->CountJobs();
+  }
+  absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
+    return store_->GetCheckpoint(id);
+  }
+  absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
+                                                 int limit) const override {
+    return store_->GetSteps(id, first, limit);
+  }
+  absl::StatusOr<std::vector<v1::Iteration>> GetIterations(const std::string& id, int first,
+                                                           int limit) const override {
+    return store_->GetIterations(id, first, limit);
+  }
+
+ private:
+  template <class Call>
+  std::invoke_result_t<Call> Measure(Write write, size_t bytes, Call call) {
+    const auto start = std::chrono::steady_clock::now();
+    auto result = call();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    if (result.ok()) {
+      metrics_.StoreCommitted(write, seconds.count(), bytes);
+    } else if (IsRefusal(StatusOf(result))) {
+      metrics_.StoreRefused(write);
+    }
+    return result;
+  }
+
+  const std::unique_ptr<Store> store_;
+  Metrics& metrics_;
+};
+
+}  // namespace
+
+std::unique_ptr<Store> MeterStore(std::unique_ptr<Store> store, Metrics& metrics) {
+  return std::make_unique<MeteredStore>(std::move(store), metrics);
+}
+
+}  // namespace epo
