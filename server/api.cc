@@ -13,6 +13,7 @@
 #include "core/search/frontier.h"
 #include "server/clock.h"
 #include "server/job_state.h"
+#include "server/log.h"
 #include "server/status.h"
 
 namespace epo {
@@ -99,6 +100,7 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   }
   if (!created.ok()) return created.status();
   if (created->is_new) {
+    const LogScope scope({.job = job.id()});
     spdlog::info("job {} created: layer {} neuron {}, {} iterations", job.id(),
                  spec.objective.layer, spec.objective.neuron, spec.options.iterations);
     scheduler_.Submit(created->job, std::move(spec), /*checkpoint=*/"");
@@ -173,6 +175,7 @@ absl::StatusOr<google::protobuf::Empty> Api::DeleteJob(const CallContext& contex
   const absl::Status deleted = store_.DeleteJob(job->id());
   if (absl::IsNotFound(deleted)) return JobNotFound(job->id());
   if (!deleted.ok()) return deleted;
+  const LogScope scope({.job = job->id()});
   spdlog::info("job {} deleted", job->id());
   return google::protobuf::Empty();
 }

@@ -12,6 +12,7 @@
 namespace epo {
 
 void JobLedger::MarkRunning(LiveJob& live) {
+  const LogScope scope(live.log_fields());
   live.job.set_state(v1::Job::RUNNING);
   if (!live.job.has_start_time()) *live.job.mutable_start_time() = NowTimestamp();
   // Not retried: the first step carries the same row.
@@ -50,6 +51,7 @@ void JobLedger::End(LiveJob& live, v1::Job::State state, const absl::Status& err
 }
 
 void JobLedger::Save(LiveJob& live) {
+  const LogScope scope(live.log_fields());
   if (live.unsaved_step.has_value()) {
     if (absl::Status status = store_.AppendStep(*live.unsaved_step); !status.ok()) {
       return Refused(live, status);

@@ -16,6 +16,7 @@
 #include "server/convert.h"
 #include "server/fair_share.h"
 #include "server/feed.h"
+#include "server/log.h"
 #include "server/store.h"
 
 namespace epo {
@@ -30,6 +31,8 @@ struct LiveJob {
   // Null while the job waits for its admission, and once it has ended.
   std::unique_ptr<Run> run;
   Share share;
+  // Of the call that created the job; empty after a restart.
+  std::string traceparent;
   // What the store has not taken yet, in this order. A job with any of these makes no further step.
   std::optional<StepRecord> unsaved_step;
   std::optional<v1::Job> unsaved_end;
@@ -38,6 +41,7 @@ struct LiveJob {
   // Its end is persisted and published.
   bool gone = false;
 
+  LogFields log_fields() const { return {job.id(), job.client(), traceparent}; }
   bool unsaved() const { return unsaved_step.has_value() || unsaved_end.has_value(); }
   bool runnable() const { return run != nullptr && !unsaved() && !gone; }
 };

@@ -1,5 +1,4 @@
 // epo-server: the process.
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <thread>
 
 #include "absl/synchronization/notification.h"
+#include "server/log.h"
 #include "server/options.h"
 #include "server/server.h"
 
@@ -29,12 +29,6 @@ void LetComputeThreadsSleep(char** argv) {
   std::error_code error;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (!error) execv(self.c_str(), argv);
-}
-
-void StartLog(const std::string& level) {
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("epo"));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
-  spdlog::set_level(spdlog::level::from_str(level));
 }
 
 // Takes SIGINT and SIGTERM from the whole process. While the server serves, the first asks for an
@@ -81,7 +75,7 @@ int Main(int argc, char** argv) {
   int exit_code = 0;
   const std::optional<ServerOptions> options = ParseOptions(argc, argv, &exit_code);
   if (!options.has_value()) return exit_code;
-  StartLog(options->log_level);
+  StartLog(options->log_level, options->log_format);
   static auto* const signals = new Signals;
 
   auto server = Server::Start(*options);

@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kUsageError = 2;
 constexpr char kOff[] = "off";
+constexpr char kText[] = "text";
+constexpr char kJson[] = "json";
 
 std::string DefaultStateDir() {
   if (const char* xdg = std::getenv("XDG_STATE_HOME"); xdg != nullptr && *xdg != '\0') {
@@ -44,6 +46,7 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
   ServerOptions options;
   std::string model;
   std::string state_dir = DefaultStateDir();
+  std::string log_format = kText;
 
   CLI::App app{"Keeps a language model resident and runs EPO jobs on it over gRPC.", "epo-server"};
   app.set_version_flag("--version", std::string("epo-server ") + EPO_VERSION);
@@ -74,6 +77,10 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
       ->type_name("LEVEL")
       ->capture_default_str();
+  app.add_option("--log-format", log_format, "text, or json for one object a line")
+      ->check(CLI::IsMember({kText, kJson}).description(""))
+      ->type_name("FORMAT")
+      ->capture_default_str();
   app.footer("Example: epo-server --model models/smollm2-135m --listen 127.0.0.1:50051");
 
   try {
@@ -91,6 +98,7 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
     return std::nullopt;
   }
   if (options.metrics_listen == kOff) options.metrics_listen.clear();
+  options.log_format = log_format == kJson ? LogFormat::kJson : LogFormat::kText;
   options.model = model;
   options.state_dir = state_dir;
   return options;

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "server/log.h"
+
 namespace epo {
 
 struct ServerOptions {
@@ -19,6 +21,7 @@ struct ServerOptions {
   // HOST:PORT of the metrics; empty for none.
   std::string metrics_listen = "127.0.0.1:9464";
   std::string log_level = "info";
+  LogFormat log_format = LogFormat::kText;
 };
 
 // Parses the command line. Without a value the process should exit with `*exit_code`: 0 after

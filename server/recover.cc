@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "server/clock.h"
+#include "server/log.h"
 #include "server/status.h"
 
 namespace epo {
@@ -39,6 +40,7 @@ absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFee
   if (!unfinished.ok()) return unfinished.status();
   int queued = 0;
   for (v1::Job& job : *unfinished) {
+    const LogScope scope({.job = job.id(), .client = job.client()});
     absl::StatusOr<SearchSpec> spec = ParseStored(converter, job);
     const v1::Job::State before = job.state();
     if (spec.ok()) {

@@ -48,6 +48,7 @@ class SchedulerImpl final : public Scheduler {
     live->job = std::move(job);
     live->spec = std::move(spec);
     live->checkpoint = std::move(checkpoint);
+    live->traceparent = LogScope::Current().traceparent;
     absl::MutexLock lock(&mutex_);
     // A job that comes too late is in the store, from where the next server continues it.
     if (!inbox_.stop) inbox_.submitted.push_back(std::move(live));
@@ -118,6 +119,7 @@ class SchedulerImpl final : public Scheduler {
     for (auto* jobs : {&active_, &waiting_}) {
       for (auto& live : *jobs) {
         if (live->unsaved()) {
+          const LogScope scope(live->log_fields());
           spdlog::error("job {} stops with its last step not persisted; the step will be run again",
                         live->job.id());
         }

@@ -2,8 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <string>
 #include <utility>
 
+#include "server/log.h"
 #include "server/status.h"
 
 namespace epo {
@@ -22,6 +24,13 @@ absl::Status Busy() {
   return WithRetry(MakeError(absl::StatusCode::kResourceExhausted,
                              "too many calls are waiting; try again later", "CALL_QUEUE_FULL"),
                    absl::Seconds(1));
+}
+
+// The call's trace context; empty without a valid one.
+std::string Traceparent(const grpc::CallbackServerContext& context) {
+  const auto found = context.client_metadata().find("traceparent");
+  if (found == context.client_metadata().end()) return "";
+  return std::string(ValidTraceparent({found->second.data(), found->second.size()}));
 }
 
 // A stream that ends before its first message.
@@ -56,7 +65,9 @@ grpc::ServerUnaryReactor* Service::Start(grpc::CallbackServerContext* context, C
   } else if (pool_.waiting() > kMaxWaitingCalls) {
     reactor->Finish(ToGrpcStatus(Busy()));
   } else {
-    pool_.Post([api, reactor, caller = CallContext(), call = std::move(call)] {
+    pool_.Post([api, reactor, trace = Traceparent(*context), caller = CallContext(),
+                call = std::move(call)] {
+      const LogScope scope({.client = caller.client, .traceparent = trace});
       call(*api, caller, reactor);
     });
   }
