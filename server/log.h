@@ -38,11 +38,10 @@ class LogScope {
 
 enum class LogFormat { kText, kJson };
 
-// Makes a line of an event, whatever its text holds: control characters are escaped, and in JSON
-// bytes that are not UTF-8 become U+FFFD; JSON is ASCII throughout.
-//   text  2026-11-24T19:02:44.123+0000 info job j3 runs from iteration 0 client=ann
-//   traceparent=00-... json
-//   {"time":"...","level":"info","message":"...","job":"j3","client":"ann","traceparent":"..."}
+// Makes a line of an event, whatever its text holds. Control characters are escaped. Text has its
+// fields last, the job's id being in the message: "... info job j3 runs from iteration 0 client=ann
+// traceparent=00-...". JSON is an object of time, level, message and the fields, in ASCII; bytes
+// that are not UTF-8 become U+FFFD.
 std::unique_ptr<spdlog::formatter> MakeLogFormatter(LogFormat format);
 
 // Makes stderr the process's log. `level`: debug, info, warn, error or off.
