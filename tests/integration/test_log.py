@@ -50,6 +50,7 @@ def test_text_lines_have_the_trace(server, stubs, tiny):
     running = server(tiny)
     job = create(running, stubs, TRACE)
     follow(running, stubs, job)
+    assert running.stop() == 0
     lines = [line for line in running.log().splitlines() if job.id in line]
     assert len(lines) == 3
     assert all(line.endswith(f" traceparent={TRACE}") for line in lines)
