@@ -266,8 +266,14 @@ Metrics::Metrics() : state_(std::make_unique<State>()) {
   }
   s.jobs_ended.Add({{"state", "succeeded"}, {"reason", "done"}});
   s.jobs_ended.Add({{"state", "cancelled"}, {"reason", "cancelled"}});
-  s.jobs_ended.Add({{"state", "failed"}, {"reason", "internal"}});
-  s.evaluator_errors.Add({{"code", "RESOURCE_EXHAUSTED"}});
+  // A counter that is there from the start has an increase when it becomes 1.
+  for (const char* reason :
+       {"deadline_exceeded", "internal", "model_changed", "resource_exhausted"}) {
+    s.jobs_ended.Add({{"state", "failed"}, {"reason", reason}});
+  }
+  for (const char* code : {"INTERNAL", "RESOURCE_EXHAUSTED"}) {
+    s.evaluator_errors.Add({{"code", code}});
+  }
 }
 
 Metrics::~Metrics() = default;

@@ -110,8 +110,12 @@ std::vector<Sample> StoreSamples(const Store& store, const std::filesystem::path
   return samples;
 }
 
-std::vector<Sample> WorkerSamples(const WorkerPool& pool) {
-  return {{"epo_worker_tasks_waiting",
+std::vector<Sample> ServerSamples(const WorkerPool& pool, bool serving) {
+  return {{"epo_ready",
+           "1 while calls are served, 0 while the model is loading or the server is stopping",
+           Kind::kGauge,
+           {{{}, serving ? 1.0 : 0.0}}},
+          {"epo_worker_tasks_waiting",
            "Calls and reads of streams that wait for a thread",
            Kind::kGauge,
            {{{}, static_cast<double>(pool.waiting())}}}};

@@ -17,8 +17,8 @@ std::vector<Sample> ProcessSamples();
 // Jobs by state, as persisted; the store's bytes and the room left beside them.
 std::vector<Sample> StoreSamples(const Store& store, const std::filesystem::path& dir);
 
-// Calls that wait for a thread.
-std::vector<Sample> WorkerSamples(const WorkerPool& pool);
+// Whether calls are served, and how many wait for a thread.
+std::vector<Sample> ServerSamples(const WorkerPool& pool, bool serving);
 
 }  // namespace epo
 

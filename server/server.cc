@@ -17,6 +17,7 @@
 #include "server/api.h"
 #include "server/convert.h"
 #include "server/feed.h"
+#include "server/gpu_samples.h"
 #include "server/http_pages.h"
 #include "server/listen_address.h"
 #include "server/metered_evaluator.h"
@@ -105,7 +106,8 @@ class ServerImpl final : public Server {
     if (options_.metrics_listen.empty()) return absl::OkStatus();
     metrics_.AddSource(ProcessSamples);
     metrics_.AddSource([this] { return StoreSamples(*store_, options_.state_dir); });
-    metrics_.AddSource([this] { return WorkerSamples(pool_); });
+    metrics_.AddSource([this] { return ServerSamples(pool_, serving_); });
+    if (auto gpus = OpenGpuSamples()) metrics_.AddSource(std::move(gpus));
     auto pages = HttpPages::Start(
         options_.metrics_listen, "--metrics-listen",
         {{"/metrics",
