@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/search/frontier.h"
 #include "server/clock.h"
+#include "server/frontier_history.h"
 #include "server/job_state.h"
 #include "server/log.h"
 #include "server/status.h"
@@ -64,6 +65,13 @@ absl::StatusOr<v1::Job> Api::Find(const CallContext& context, const std::string&
   return job;
 }
 
+absl::Status Api::CheckRoom(const std::string& client, const std::string& request_id) const {
+  absl::Status room = storage_.Admit();
+  if (room.ok() || request_id.empty()) return room;
+  const absl::StatusOr<bool> repeat = store_.HasRequest(client, request_id);
+  return repeat.ok() && *repeat ? absl::OkStatus() : room;
+}
+
 absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
                                        const v1::CreateJobRequest& request) {
   if (draining_) return ShuttingDown();
@@ -80,6 +88,9 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   }
   if (!violations.empty()) return InvalidFields(violations);
 
+  const std::string request_id = absl::AsciiStrToLower(request.request_id());
+  if (absl::Status room = CheckRoom(context.client, request_id); !room.ok()) return room;
+
   v1::Job job;
   job.set_id(NewJobId());
   job.set_client(context.client);
@@ -89,8 +100,8 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   job.set_model_fingerprint(converter_.model().fingerprint());
 
   feeds_.Open(job.id(), /*published=*/0);
-  absl::StatusOr<Store::Created> created = store_.CreateJob(
-      job, absl::AsciiStrToLower(request.request_id()), request.spec().SerializeAsString());
+  absl::StatusOr<Store::Created> created =
+      store_.CreateJob(job, request_id, request.spec().SerializeAsString());
   if (!created.ok() || !created->is_new) feeds_.Close(job.id());
   if (absl::IsAlreadyExists(created.status())) {
     return MakeError(absl::StatusCode::kAlreadyExists,
@@ -194,6 +205,7 @@ absl::StatusOr<v1::Frontier> Api::GetFrontier(const CallContext& context,
       return last->empty() ? v1::Frontier() : std::move(*last->front().mutable_frontier());
     }
     case v1::PARETO: {
+      const bool reduced = job->spec().history() == v1::FRONTIER;
       ParetoSet pareto;
       for (int next = 0;;) {
         absl::StatusOr<std::vector<v1::Iteration>> page =
@@ -201,7 +213,8 @@ absl::StatusOr<v1::Frontier> Api::GetFrontier(const CallContext& context,
         if (!page.ok()) return page.status();
         if (page->empty()) return converter_.ToFrontier(pareto.Points());
         for (const v1::Iteration& iteration : *page) {
-          for (const ScoredPrompt& scored : Converter::FromIteration(iteration)) {
+          for (const ScoredPrompt& scored :
+               reduced ? FrontierMembers(iteration) : Converter::FromIteration(iteration)) {
             pareto.Add(scored.ids, scored.score);
           }
         }

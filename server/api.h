@@ -13,6 +13,7 @@
 #include "server/convert.h"
 #include "server/feed.h"
 #include "server/scheduler.h"
+#include "server/storage_guard.h"
 #include "server/store.h"
 #include "server/worker_pool.h"
 
@@ -27,9 +28,14 @@ class Api {
   using Done = std::function<void(absl::StatusOr<Response>)>;
 
   // All of it must outlive the Api.
-  Api(const Converter& converter, Store& store, JobFeeds& feeds, Scheduler& scheduler,
-      WorkerPool& pool)
-      : converter_(converter), store_(store), feeds_(feeds), scheduler_(scheduler), pool_(pool) {}
+  Api(const Converter& converter, Store& store, const StorageGuard& storage, JobFeeds& feeds,
+      Scheduler& scheduler, WorkerPool& pool)
+      : converter_(converter),
+        store_(store),
+        storage_(storage),
+        feeds_(feeds),
+        scheduler_(scheduler),
+        pool_(pool) {}
 
   // From here on calls that make work are refused with UNAVAILABLE.
   void StartDrain() { draining_ = true; }
@@ -53,6 +59,8 @@ class Api {
                                                           const v1::GetServerInfoRequest& request);
 
  private:
+  // OK when there is room for a new job, or when the request made one before.
+  absl::Status CheckRoom(const std::string& client, const std::string& request_id) const;
   // The job, if the caller may know of it.
   absl::StatusOr<v1::Job> Find(const CallContext& context, const std::string& id) const;
   // The answer to a cancellation, from what the scheduler said.
@@ -61,6 +69,7 @@ class Api {
 
   const Converter& converter_;
   Store& store_;
+  const StorageGuard& storage_;
   JobFeeds& feeds_;
   Scheduler& scheduler_;
   WorkerPool& pool_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "google/protobuf/timestamp.pb.h"
 
 namespace epo {
@@ -16,6 +17,10 @@ inline google::protobuf::Timestamp NowTimestamp() {
   now.set_seconds(nanos / 1'000'000'000);
   now.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
   return now;
+}
+
+inline absl::Time ToTime(const google::protobuf::Timestamp& time) {
+  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
 }
 
 }  // namespace epo

@@ -124,6 +124,10 @@ SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path
   }
   if (spec.has_seed()) options.seed = spec.seed();
   options.allow_special_tokens = spec.allow_special_tokens();
+  if (!v1::HistoryMode_IsValid(spec.history())) {
+    violations.push_back({path + ".history", absl::StrCat(static_cast<int>(spec.history()),
+                                                          " is no mode; give FULL or FRONTIER")});
+  }
 
   const AllowedTokens& allowed = options.allow_special_tokens ? *allowed_with_special_ : *allowed_;
   AddUnder(path, ValidateSearchOptions(options, model_.config(), allowed), violations);
@@ -145,6 +149,7 @@ v1::JobSpec Converter::EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& 
   out.mutable_restart_penalty()->set_high(options.restart_penalty_high);
   out.set_seed(options.seed);
   out.set_allow_special_tokens(options.allow_special_tokens);
+  if (out.history() == v1::HISTORY_MODE_UNSPECIFIED) out.set_history(v1::FULL);
   return out;
 }
 

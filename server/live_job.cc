@@ -35,7 +35,9 @@ void JobLedger::Record(LiveJob& live, const StepReport& report, double round_sec
   record.step = converter_.ToStep(report);
   record.step.set_seconds(round_seconds);
   record.step.set_evaluations(job.evaluations());
-  record.iteration = Converter::ToIteration(report.iteration);
+  record.iteration = Converter::ToIteration(job.spec().history() == v1::FRONTIER
+                                                ? live.frontier_history.Reduce(report.iteration)
+                                                : report.iteration);
   record.checkpoint = live.run->Save();
   if (live.run->done()) live.run.reset();
   Save(live);
@@ -65,8 +67,7 @@ void JobLedger::Save(LiveJob& live) {
     }
     live.unsaved_end.reset();
   }
-  if (refusing_) spdlog::info("the store takes writes again");
-  refusing_ = false;
+  Accepted(live);
   if (IsTerminal(live.job.state())) Announce(live);
 }
 
@@ -83,12 +84,19 @@ void JobLedger::Announce(LiveJob& live) {
 
 void JobLedger::Refused(const LiveJob& live, const absl::Status& status) {
   next_try_ = absl::Now() + retry_;
-  // Once, not at each try.
-  if (!refusing_) {
-    spdlog::error("job {} waits: the store refused a write, which is tried again every {}: {}",
-                  live.job.id(), absl::FormatDuration(retry_), Describe(status));
-  }
-  refusing_ = true;
+  // Once, not at each try and for each job.
+  const bool news = refused_.empty();
+  refused_.insert(live.job.id());
+  if (!news) return;
+  spdlog::error("job {} waits: the store refused a write, which is tried again every {}: {}",
+                live.job.id(), absl::FormatDuration(retry_), Describe(status));
+  if (store_writes_) store_writes_(status);
+}
+
+void JobLedger::Accepted(const LiveJob& live) {
+  if (refused_.erase(live.job.id()) == 0 || !refused_.empty()) return;
+  spdlog::info("the store takes writes again");
+  if (store_writes_) store_writes_(absl::OkStatus());
 }
 
 }  // namespace epo

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -16,6 +17,7 @@
 #include "server/convert.h"
 #include "server/fair_share.h"
 #include "server/feed.h"
+#include "server/frontier_history.h"
 #include "server/log.h"
 #include "server/store.h"
 
@@ -30,6 +32,8 @@ struct LiveJob {
   std::string checkpoint;
   // Null while the job waits for its admission, and once it has ended.
   std::unique_ptr<Run> run;
+  // Used where only frontiers are kept.
+  FrontierHistory frontier_history;
   Share share;
   // Of the call that created the job; empty after a restart.
   std::string traceparent;
@@ -50,9 +54,18 @@ struct LiveJob {
 // job until Save() is called again. Used on the model's thread.
 class JobLedger {
  public:
-  // All of it must outlive the ledger. `retry`: how long to wait after a refusal.
-  JobLedger(const Converter& converter, Store& store, JobFeeds& feeds, absl::Duration retry)
-      : converter_(converter), store_(store), feeds_(feeds), retry_(retry) {}
+  // Is told with what error the store has begun to refuse writes; OK: it takes them again.
+  using StoreWrites = std::function<void(const absl::Status&)>;
+
+  // All of it must outlive the ledger. `retry`: how long to wait after a refusal. `store_writes`
+  // may be empty.
+  JobLedger(const Converter& converter, Store& store, JobFeeds& feeds, absl::Duration retry,
+            StoreWrites store_writes)
+      : converter_(converter),
+        store_(store),
+        feeds_(feeds),
+        retry_(retry),
+        store_writes_(std::move(store_writes)) {}
 
   // The job's first step in this process is about to run.
   void MarkRunning(LiveJob& live);
@@ -73,13 +86,16 @@ class JobLedger {
  private:
   void Announce(LiveJob& live);
   void Refused(const LiveJob& live, const absl::Status& status);
+  void Accepted(const LiveJob& live);
 
   const Converter& converter_;
   Store& store_;
   JobFeeds& feeds_;
   const absl::Duration retry_;
   absl::Time next_try_ = absl::InfinitePast();
-  bool refusing_ = false;
+  const StoreWrites store_writes_;
+  // The jobs whose last write was refused.
+  absl::flat_hash_set<std::string> refused_;
 };
 
 }  // namespace epo

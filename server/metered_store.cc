@@ -69,6 +69,11 @@ class MeteredStore final : public Store {
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
     return store_->CountJobs();
   }
+  absl::StatusOr<bool> HasRequest(const std::string& client,
+                                  const std::string& request_id) const override {
+    return store_->HasRequest(client, request_id);
+  }
+  absl::StatusOr<int64_t> UsedBytes() const override { return store_->UsedBytes(); }
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
     return store_->GetCheckpoint(id);
   }

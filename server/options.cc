@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/numbers.h"
+#include "server/store_options.h"
 
 namespace epo {
 namespace {
@@ -73,6 +74,7 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->check(CLI::Validator(CheckMetricsListen, "", "metrics-listen"))
       ->type_name("HOST:PORT")
       ->capture_default_str();
+  AddStoreOptions(app, options);
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
       ->type_name("LEVEL")

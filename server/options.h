@@ -6,7 +6,9 @@
 #include <optional>
 #include <string>
 
+#include "absl/time/time.h"
 #include "server/log.h"
+#include "server/storage_guard.h"
 
 namespace epo {
 
@@ -20,6 +22,9 @@ struct ServerOptions {
   std::filesystem::path state_dir;
   // HOST:PORT of the metrics; empty for none.
   std::string metrics_listen = "127.0.0.1:9464";
+  StorageLimits storage;
+  // How long ended jobs are kept.
+  absl::Duration retention = absl::InfiniteDuration();
   std::string log_level = "info";
   LogFormat log_format = LogFormat::kText;
 };

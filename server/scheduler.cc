@@ -38,7 +38,7 @@ class SchedulerImpl final : public Scheduler {
       : converter_(converter),
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
-        ledger_(converter, store, feeds, options.store_retry),
+        ledger_(converter, store, feeds, options.store_retry, options.store_writes),
         thread_([this] { RunThread(); }) {}
 
   ~SchedulerImpl() override { Stop(); }

@@ -32,6 +32,9 @@ struct SchedulerOptions {
   absl::Duration store_retry = absl::Seconds(1);
   // Where rounds are counted; may be null. Must outlive the scheduler.
   Metrics* metrics = nullptr;
+  // Told, on the model's thread, with what error the store has begun to refuse writes, and with OK
+  // when it takes them again. May be empty.
+  std::function<void(const absl::Status&)> store_writes;
 };
 
 // Owns the model's thread: the evaluator and every search live and die on it, and nothing else

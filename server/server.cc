@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "core/evaluate/evaluator.h"
 #include "core/model/model.h"
 #include "server/api.h"
@@ -24,11 +26,13 @@
 #include "server/metered_store.h"
 #include "server/metrics.h"
 #include "server/recover.h"
+#include "server/retention.h"
 #include "server/rpc_meter.h"
 #include "server/samples.h"
 #include "server/scheduler.h"
 #include "server/service.h"
 #include "server/status.h"
+#include "server/storage_guard.h"
 #include "server/store.h"
 #include "server/stream_registry.h"
 #include "server/worker_pool.h"
@@ -48,6 +52,11 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr std::chrono::seconds kDrainGrace{5};
 constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
+constexpr absl::Duration kOpenRetry = absl::Seconds(1);
+
+// A name for grpc.health: NOT_SERVING while the store refuses writes. Reads go on meanwhile, so the
+// health of the service itself stays as it is.
+constexpr char kStoreHealth[] = "epo.v1.EpoService/store";
 
 // Two jobs with the published settings share a round where the CPU computes, which then takes
 // seconds; a GPU wants many rows.
@@ -59,11 +68,22 @@ void LogFromGrpc(gpr_log_func_args* args) {
   spdlog::debug("grpc: {} ({}:{})", args->message, args->file, args->line);
 }
 
+// Waits where the disk is full: the jobs in the store will go on when there is room again.
+absl::StatusOr<std::unique_ptr<Store>> OpenStore(const std::filesystem::path& dir) {
+  for (bool told = false;; told = true) {
+    absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(dir);
+    if (!absl::IsResourceExhausted(store.status())) return store;
+    if (!told) spdlog::error("waiting for room on the disk: {}", Describe(store.status()));
+    absl::SleepFor(kOpenRetry);
+  }
+}
+
 class ServerImpl final : public Server {
  public:
   ServerImpl(const ServerOptions& options, std::unique_ptr<Store> store)
       : options_(options),
         store_(MeterStore(std::move(store), metrics_)),
+        storage_(*store_, options.state_dir, options.storage),
         feeds_(pool_),
         pool_(kWorkers),
         service_(pool_, {*store_, feeds_, pool_, streams_, metrics_}) {}
@@ -137,6 +157,11 @@ class ServerImpl final : public Server {
     scheduling.round_rows = model_->device() == "cpu" ? kRoundRowsCpu : kRoundRowsGpu;
     scheduling.metrics = &metrics_;
     metrics_.Serving(converter_->ToModelInfo(), scheduling.round_rows);
+    scheduling.store_writes = [this](const absl::Status& status) {
+      storage_.SetWrites(status);
+      grpc_->GetHealthCheckService()->SetServingStatus(kStoreHealth, status.ok());
+    };
+    grpc_->GetHealthCheckService()->SetServingStatus(kStoreHealth, true);
     scheduler_ = MakeScheduler(
         *converter_, *store_, feeds_,
         [this] { return MeterEvaluator(Evaluator::Create(*model_, {}), metrics_); }, scheduling);
@@ -144,7 +169,10 @@ class ServerImpl final : public Server {
     if (!recovered.ok()) return recovered.status();
     if (*recovered > 0) spdlog::info("{} unfinished jobs continue", *recovered);
 
-    api_ = std::make_unique<Api>(*converter_, *store_, feeds_, *scheduler_, pool_);
+    if (options_.retention != absl::InfiniteDuration()) {
+      sweeper_ = std::make_unique<RetentionSweeper>(*store_, options_.retention);
+    }
+    api_ = std::make_unique<Api>(*converter_, *store_, storage_, feeds_, *scheduler_, pool_);
     service_.Serve(*api_);
     auto* health = grpc_->GetHealthCheckService();
     health->SetServingStatus(v1::EpoService::service_full_name(), true);
@@ -185,6 +213,8 @@ class ServerImpl final : public Server {
   // Destroyed from the last to the first: calls use all that stands above them.
   Metrics metrics_;
   std::unique_ptr<Store> store_;
+  StorageGuard storage_;
+  std::unique_ptr<RetentionSweeper> sweeper_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Converter> converter_;
   StreamRegistry streams_;
@@ -200,7 +230,7 @@ class ServerImpl final : public Server {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
-  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(options.state_dir);
+  absl::StatusOr<std::unique_ptr<Store>> store = OpenStore(options.state_dir);
   if (!store.ok()) return store.status();
   auto server = std::make_unique<ServerImpl>(options, *std::move(store));
   if (absl::Status status = server->Listen(); !status.ok()) return status;

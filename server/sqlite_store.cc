@@ -1,9 +1,11 @@
 #include "server/sqlite_store.h"
 
 #include <SQLiteCpp/Transaction.h>
+#include <sqlite3.h>
 
 #include <limits>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -18,6 +20,11 @@ namespace epo {
 namespace {
 
 constexpr int kMaxPageSize = 1000;
+
+constexpr int kMaxIdleLogBytes = 4 << 20;
+
+// What SQLite takes of the disk, at most, to open a database.
+constexpr uintmax_t kOpenBytes = 64 << 10;
 
 // Marks a page token as ours; the number after it is the last listed job's place in the order of
 // creation.
@@ -58,9 +65,9 @@ std::optional<int64_t> FindSeq(SqliteConnection& connection, const std::string& 
 }
 
 // Makes a request id unique among its client's. No client's name holds a slash.
-std::string RequestKey(const v1::Job& job, const std::string& request_id) {
-  if (job.client().empty() || request_id.empty()) return request_id;
-  return absl::StrCat(job.client(), "/", request_id);
+std::string RequestKey(const std::string& client, const std::string& request_id) {
+  if (client.empty() || request_id.empty()) return request_id;
+  return absl::StrCat(client, "/", request_id);
 }
 
 // Whether there was such a job.
@@ -94,9 +101,21 @@ absl::StatusOr<std::unique_ptr<Store>> SqliteStore::Open(const std::filesystem::
                        ": its file system cannot hold SQLite's write-ahead log; choose a local "
                        "directory with --state-dir"));
     }
+    // The log is cut back after a burst, and it and its index stay when the server stops: so one
+    // can be started on a full disk.
+    store->writer_.database().exec(absl::StrCat("PRAGMA journal_size_limit = ", kMaxIdleLogBytes));
+    int keep = 1;
+    sqlite3_file_control(store->writer_.database().getHandle(), "main", SQLITE_FCNTL_PERSIST_WAL,
+                         &keep);
     return store;
   } catch (const SQLite::Exception& error) {
-    return SqliteStatus(error, file, "open the database");
+    absl::Status status = SqliteStatus(error, file, "open the database");
+    // SQLite calls it an I/O error when there is no room for the files beside the database.
+    std::error_code unknown;
+    const auto free_bytes = std::filesystem::space(dir, unknown).available;
+    if (unknown || free_bytes >= kOpenBytes) return status;
+    return absl::ResourceExhaustedError(
+        absl::StrCat(status.message(), ", with ", free_bytes, " bytes free on its disk"));
   }
 }
 
@@ -153,7 +172,7 @@ absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
                                                       const std::string& request_id,
                                                       const std::string& request) {
   const std::string operation = absl::StrCat("create job ", job.id());
-  const std::string request_key = RequestKey(job, request_id);
+  const std::string request_key = RequestKey(job.client(), request_id);
   Created created{job, true};
   absl::Status status = Write(operation, Durability::kPowerLoss, [&](SqliteConnection& connection) {
     SqliteQuery earlier = connection.Query("SELECT request, job FROM jobs WHERE request_id = ?");
@@ -314,6 +333,27 @@ absl::StatusOr<std::map<v1::Job::State, int64_t>> SqliteStore::CountJobs() const
     Counts counts;
     while (query.Next()) counts[static_cast<v1::Job::State>(query.Int(0))] = query.Int(1);
     return counts;
+  });
+}
+
+absl::StatusOr<bool> SqliteStore::HasRequest(const std::string& client,
+                                             const std::string& request_id) const {
+  return Read("find a request", [&](SqliteConnection& connection) -> absl::StatusOr<bool> {
+    return connection.Query("SELECT 1 FROM jobs WHERE request_id = ?")
+        .BindText(1, RequestKey(client, request_id))
+        .Next();
+  });
+}
+
+absl::StatusOr<int64_t> SqliteStore::UsedBytes() const {
+  return Read("measure the database", [&](SqliteConnection& connection) -> absl::StatusOr<int64_t> {
+    SqliteQuery query = connection.Query(
+        "SELECT (page_count - freelist_count) * page_size "
+        "FROM pragma_page_count, pragma_freelist_count, pragma_page_size");
+    query.Next();
+    std::error_code error;
+    const auto log = std::filesystem::file_size(file_.string() + "-wal", error);
+    return query.Int(0) + (error ? 0 : static_cast<int64_t>(log));
   });
 }
 

@@ -32,6 +32,9 @@ class SqliteStore final : public Store {
   absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override;
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override;
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override;
+  absl::StatusOr<bool> HasRequest(const std::string& client,
+                                  const std::string& request_id) const override;
+  absl::StatusOr<int64_t> UsedBytes() const override;
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override;
   absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
                                                  int limit) const override;

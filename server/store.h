@@ -54,7 +54,8 @@ class Store {
   // Opens `dir`/epo.db for this process alone, making the directory, its parents and the file where
   // they are missing, and brings an older binary's file to this one's schema. FAILED_PRECONDITION
   // names the directory or the file when it cannot be made or written, when another process holds
-  // it (with its pid), or when a newer binary or another program wrote it.
+  // it (with its pid), or when a newer binary or another program wrote it. RESOURCE_EXHAUSTED when
+  // the disk is too full to open it.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::filesystem::path& dir);
 
   virtual ~Store() = default;
@@ -85,6 +86,12 @@ class Store {
   virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const = 0;
   // How many jobs are in each state; a state without jobs may be left out.
   virtual absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const = 0;
+  // Whether CreateJob() would take a request under this id for a repeat.
+  virtual absl::StatusOr<bool> HasRequest(const std::string& client,
+                                          const std::string& request_id) const = 0;
+  // Bytes that the stored jobs take: of the file, without the pages that deleted jobs have left for
+  // new ones, and of what is not yet merged into it.
+  virtual absl::StatusOr<int64_t> UsedBytes() const = 0;
   // Deletes a job and all that belongs to it, surviving power loss.
   virtual absl::Status DeleteJob(const std::string& id) = 0;
 

@@ -47,9 +47,11 @@ absl::StatusOr<StoreLock> StoreLock::Acquire(const std::filesystem::path& dir) {
     return Unusable(dir,
                     absl::StrCat("in use by another server, pid ", pid.empty() ? "unknown" : pid));
   }
+  // On a full disk the lock holds without the pid in it.
   const std::string pid = absl::StrCat(getpid(), "\n");
   if (ftruncate(fd, 0) != 0 ||
-      pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+      (pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()) &&
+       errno != ENOSPC)) {
     return Unusable(dir, absl::StrCat("cannot be written: lock: ", std::strerror(errno)));
   }
   return lock;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/frontier_history.h"
 #include "server/job_state.h"
 #include "server/status.h"
 #include "server/stream_reactor.h"
@@ -164,7 +165,9 @@ class HistoryStream final : public StreamReactor<v1::Iteration> {
   absl::StatusOr<Batch> Fetch() override {
     if (!found_) {
       if (absl::Status status = Check(id_, "first_iteration", next_); !status.ok()) return status;
-      if (auto job = FindJob(store_, context_, id_); !job.ok()) return job.status();
+      auto job = FindJob(store_, context_, id_);
+      if (!job.ok()) return job.status();
+      reduced_ = job->spec().history() == v1::FRONTIER;
       found_ = true;
     }
     absl::StatusOr<std::vector<v1::Iteration>> page = store_.GetIterations(id_, next_, kBatch);
@@ -173,6 +176,7 @@ class HistoryStream final : public StreamReactor<v1::Iteration> {
     Batch batch{{}, Batch::Then::kFetch};
     next_ = page->back().index() + 1;
     for (v1::Iteration& iteration : *page) {
+      if (reduced_) LeaveSurvivors(iteration);
       batch.messages.push_back(std::make_shared<v1::Iteration>(std::move(iteration)));
     }
     return batch;
@@ -181,8 +185,10 @@ class HistoryStream final : public StreamReactor<v1::Iteration> {
   Store& store_;
   const CallContext context_;
   const std::string id_;
-  // Only for Fetch(): whether the job was found, and the iteration to send next.
+  // Only for Fetch(): whether the job was found, whether its history is FRONTIER, and the iteration
+  // to send next.
   bool found_ = false;
+  bool reduced_ = false;
   int next_;
 };
 

@@ -95,15 +95,15 @@ bool PenaltyFrontier::Restore(const Snapshot& snapshot) {
   return true;
 }
 
-void ParetoSet::Add(const Prompt& ids, Score score) {
-  if (!Usable(score)) return;
+bool ParetoSet::Add(const Prompt& ids, Score score) {
+  if (!Usable(score)) return false;
   const auto dominates = [](const Score& a, const Score& b) {
     return a.target >= b.target && a.cross_entropy <= b.cross_entropy;
   };
   for (const ScoredPrompt& point : points_) {
     if (!dominates(point.score, score)) continue;
     // Of equals only another prompt stands beside the first.
-    if (!(point.score == score) || point.ids == ids) return;
+    if (!(point.score == score) || point.ids == ids) return false;
   }
   std::erase_if(points_, [&](const ScoredPrompt& point) {
     return point.ids == ids || (dominates(score, point.score) && !(point.score == score));
@@ -111,6 +111,7 @@ void ParetoSet::Add(const Prompt& ids, Score score) {
   ScoredPrompt added{ids, score};
   points_.insert(std::upper_bound(points_.begin(), points_.end(), added, LessFluentLast),
                  std::move(added));
+  return true;
 }
 
 }  // namespace epo

@@ -50,7 +50,8 @@ class PenaltyFrontier {
 // small, one of them strictly).
 class ParetoSet {
  public:
-  void Add(const Prompt& ids, Score score);
+  // Whether the candidate is in the set now.
+  bool Add(const Prompt& ids, Score score);
   // Sorted by cross-entropy.
   const std::vector<ScoredPrompt>& Points() const { return points_; }
 

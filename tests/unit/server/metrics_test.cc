@@ -122,6 +122,11 @@ class TellingStore : public Store {
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
     return std::map<v1::Job::State, int64_t>();
   }
+  absl::StatusOr<bool> HasRequest(const std::string& /*client*/,
+                                  const std::string& /*request_id*/) const override {
+    return false;
+  }
+  absl::StatusOr<int64_t> UsedBytes() const override { return 0; }
   absl::StatusOr<std::string> GetCheckpoint(const std::string& /*id*/) const override { return ""; }
   absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& /*id*/, int /*first*/,
                                                  int /*limit*/) const override {

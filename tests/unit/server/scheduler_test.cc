@@ -96,6 +96,11 @@ class FaultyStore : public Store {
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
     return real_->CountJobs();
   }
+  absl::StatusOr<bool> HasRequest(const std::string& client,
+                                  const std::string& request_id) const override {
+    return real_->HasRequest(client, request_id);
+  }
+  absl::StatusOr<int64_t> UsedBytes() const override { return real_->UsedBytes(); }
   absl::Status DeleteJob(const std::string& id) override { return real_->DeleteJob(id); }
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
     return real_->GetCheckpoint(id);
