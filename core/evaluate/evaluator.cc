@@ -27,6 +27,13 @@ bool UsesCpuKernels(const Weights& weights) {
   return weights.device().is_cpu() && weights.dtype() != c10::kDouble;
 }
 
+// Our own products use vectors of eight; where the CPU has longer ones, the library's use them.
+CpuProducts FasterProducts(c10::ScalarType dtype) {
+  const bool library = (dtype == c10::kBFloat16 && CpuComputesBFloat16()) ||
+                       (dtype == c10::kFloat && CpuHasAvx512());
+  return library ? CpuProducts::kLibrary : CpuProducts::kOwn;
+}
+
 absl::Status DeviceError(const char* doing, const c10::Error& error) {
   const std::string what = absl::StrCat(doing, ": ", error.what_without_backtrace());
   return what.find("out of memory") != std::string::npos ||
@@ -40,8 +47,9 @@ class PackedEvaluator final : public Evaluator {
   PackedEvaluator(const Model& model, const EvaluatorOptions& options)
       : model_(model),
         max_rows_(static_cast<size_t>(std::max(1, options.max_rows))),
-        pass_(UsesCpuKernels(model.weights()) ? MakeCpuPass(model, CpuComputesBFloat16())
-                                              : MakeTensorPass(model)) {}
+        pass_(UsesCpuKernels(model.weights())
+                  ? MakeCpuPass(model, FasterProducts(model.weights().dtype()))
+                  : MakeTensorPass(model)) {}
 
   absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) override {

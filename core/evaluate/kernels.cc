@@ -1,6 +1,5 @@
 #include "core/evaluate/kernels.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 #include <immintrin.h>
@@ -16,13 +15,6 @@ namespace {
 
 using Vec = at::vec::Vectorized<float>;
 constexpr int64_t kLanes = Vec::size();
-
-// Elements below which a second thread is not worth waking.
-constexpr int64_t kGrain = 1 << 14;
-
-int64_t RowGrain(int64_t width) {
-  return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width));
-}
 
 float Sum(Vec x) {
   return at::vec::vec_reduce_all([](Vec a, Vec b) { return a + b; }, x, kLanes);
@@ -48,65 +40,148 @@ void MapInPlace(float* x, int64_t begin, int64_t end, const Op& op) {
   if (i < end) op(Vec::loadu(x + i, end - i), i, end - i).store(x + i, static_cast<int>(end - i));
 }
 
+// e^x to 2 units in the last place; 0 below -87. The polynomial is Cephes's expf.
+Vec Exp(Vec x) {
+  // In this order of operands a NaN stays one.
+  const __m256 clamped =
+      _mm256_min_ps(_mm256_set1_ps(88.37F), _mm256_max_ps(_mm256_set1_ps(-87.3F), x));
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(clamped, _mm256_set1_ps(1.44269504088896341F)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  // ln 2 in two parts, the first exact in few bits.
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375F), clamped);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4F), r);
+  __m256 p = _mm256_set1_ps(1.9875691500e-4F);
+  for (const float c :
+       {1.3981999507e-3F, 8.3334519073e-3F, 4.1665795894e-2F, 1.6666665459e-1F, 5.0000001201e-1F}) {
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(c));
+  }
+  p = _mm256_fmadd_ps(p, _mm256_mul_ps(r, r), _mm256_add_ps(r, _mm256_set1_ps(1.0F)));
+  const __m256i power =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  const __m256 result = _mm256_mul_ps(p, _mm256_castsi256_ps(power));
+  return _mm256_and_ps(result, _mm256_cmp_ps(x, _mm256_set1_ps(-87.3F), _CMP_NLT_UQ));
+}
+
+// scores[j] = query . (keys[j] + offset), four keys at a time: their sums hide each other's
+// latency.
+void Scores(const float* query, std::span<const float* const> keys, int64_t offset,
+            int64_t head_dim, float* scores) {
+  const auto count = static_cast<int64_t>(keys.size());
+  int64_t j = 0;
+  for (; j + 4 <= count; j += 4) {
+    const float* k[4];
+    for (int i = 0; i < 4; ++i) k[i] = keys[j + i] + offset;
+    __m256 sum[4] = {};
+    int64_t d = 0;
+    for (; d + kLanes <= head_dim; d += kLanes) {
+      const __m256 q = _mm256_loadu_ps(query + d);
+      for (int i = 0; i < 4; ++i) sum[i] = _mm256_fmadd_ps(q, _mm256_loadu_ps(k[i] + d), sum[i]);
+    }
+    const __m256 pairs =
+        _mm256_hadd_ps(_mm256_hadd_ps(sum[0], sum[1]), _mm256_hadd_ps(sum[2], sum[3]));
+    _mm_storeu_ps(scores + j,
+                  _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+    for (; d < head_dim; ++d) {
+      for (int i = 0; i < 4; ++i) scores[j + i] += query[d] * k[i][d];
+    }
+  }
+  for (; j < count; ++j) scores[j] = Dot(query, keys[j] + offset, head_dim);
+}
+
+// Scores into weights, in place.
+void SoftMax(float scale, int64_t count, float* x) {
+  float greatest = -std::numeric_limits<float>::infinity();
+  for (int64_t j = 0; j < count; ++j) greatest = std::max(greatest, x[j]);
+  const Vec shift(greatest);
+  Vec sum(0.0F);
+  float tail = 0.0F;
+  MapInPlace(x, 0, count, [&](Vec scores, int64_t /*i*/, int64_t lanes) {
+    const Vec e = Exp((scores - shift) * Vec(scale));
+    if (lanes == kLanes) {
+      sum = sum + e;
+    } else {
+      float rest[kLanes];
+      e.store(rest);
+      for (int64_t l = 0; l < lanes; ++l) tail += rest[l];
+    }
+    return e;
+  });
+  const float norm = 1.0F / (Sum(sum) + tail);
+  for (int64_t j = 0; j < count; ++j) x[j] *= norm;
+}
+
+// out = sum over j of weights[j] * (values[j] + offset).
+void Mix(const float* weights, std::span<const float* const> values, int64_t offset,
+         int64_t head_dim, float* out) {
+  int64_t d = 0;
+  for (; d + 4 * kLanes <= head_dim; d += 4 * kLanes) {
+    __m256 sum[4] = {};
+    for (size_t j = 0; j < values.size(); ++j) {
+      const __m256 w = _mm256_set1_ps(weights[j]);
+      const float* v = values[j] + offset + d;
+      for (int i = 0; i < 4; ++i) {
+        sum[i] = _mm256_fmadd_ps(w, _mm256_loadu_ps(v + i * kLanes), sum[i]);
+      }
+    }
+    for (int i = 0; i < 4; ++i) _mm256_storeu_ps(out + d + i * kLanes, sum[i]);
+  }
+  for (; d < head_dim; ++d) {
+    float sum = 0;
+    for (size_t j = 0; j < values.size(); ++j) sum += weights[j] * values[j][offset + d];
+    out[d] = sum;
+  }
+}
+
 }  // namespace
 
 void RmsNorm(const float* x, const float* weight, float epsilon, int64_t rows, int64_t width,
              float* out) {
-  at::parallel_for(0, rows, RowGrain(width), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* row = x + r * width;
-      const float mean = Dot(row, row, width) / static_cast<float>(width);
-      const float scale = 1.0F / std::sqrt(mean + epsilon);
-      for (int64_t i = 0; i < width; ++i) out[r * width + i] = weight[i] * (row[i] * scale);
-    }
-  });
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = x + r * width;
+    const float mean = Dot(row, row, width) / static_cast<float>(width);
+    const float scale = 1.0F / std::sqrt(mean + epsilon);
+    for (int64_t i = 0; i < width; ++i) out[r * width + i] = weight[i] * (row[i] * scale);
+  }
 }
 
 void LayerNorm(const float* x, const float* weight, const float* bias, float epsilon, int64_t rows,
                int64_t width, float* out) {
-  at::parallel_for(0, rows, RowGrain(width), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* row = x + r * width;
-      float* to = out + r * width;
-      Vec sum(0.0F);
-      int64_t i = 0;
-      for (; i + kLanes <= width; i += kLanes) sum = sum + Vec::loadu(row + i);
-      float total = Sum(sum);
-      for (; i < width; ++i) total += row[i];
-      const float mean = total / static_cast<float>(width);
-      for (i = 0; i < width; ++i) to[i] = row[i] - mean;
-      const float scale =
-          1.0F / std::sqrt(Dot(to, to, width) / static_cast<float>(width) + epsilon);
-      for (i = 0; i < width; ++i) to[i] = to[i] * scale * weight[i] + bias[i];
-    }
-  });
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = x + r * width;
+    float* to = out + r * width;
+    Vec sum(0.0F);
+    int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) sum = sum + Vec::loadu(row + i);
+    float total = Sum(sum);
+    for (; i < width; ++i) total += row[i];
+    const float mean = total / static_cast<float>(width);
+    for (i = 0; i < width; ++i) to[i] = row[i] - mean;
+    const float scale = 1.0F / std::sqrt(Dot(to, to, width) / static_cast<float>(width) + epsilon);
+    for (i = 0; i < width; ++i) to[i] = to[i] * scale * weight[i] + bias[i];
+  }
 }
 
 void Rotate(float* x, const int64_t* positions, const float* cos, const float* sin, int64_t rows,
             int64_t heads, int64_t head_dim, int64_t half) {
-  at::parallel_for(0, rows, RowGrain(heads * head_dim), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* c = cos + positions[r] * half;
-      const float* s = sin + positions[r] * half;
-      for (int64_t h = 0; h < heads; ++h) {
-        float* first = x + (r * heads + h) * head_dim;
-        float* second = first + half;
-        for (int64_t i = 0; i < half; ++i) {
-          const float a = first[i];
-          const float b = second[i];
-          first[i] = a * c[i] - b * s[i];
-          second[i] = b * c[i] + a * s[i];
-        }
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* c = cos + positions[r] * half;
+    const float* s = sin + positions[r] * half;
+    for (int64_t h = 0; h < heads; ++h) {
+      float* first = x + (r * heads + h) * head_dim;
+      float* second = first + half;
+      for (int64_t i = 0; i < half; ++i) {
+        const float a = first[i];
+        const float b = second[i];
+        first[i] = a * c[i] - b * s[i];
+        second[i] = b * c[i] + a * s[i];
       }
     }
-  });
+  }
 }
 
 void SiluTimes(float* hidden, const float* factor, int64_t count) {
-  at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
-    MapInPlace(hidden, begin, end, [&](Vec x, int64_t i, int64_t lanes) {
-      return x / (Vec(1.0F) + x.neg().exp()) * Vec::loadu(factor + i, lanes);
-    });
+  MapInPlace(hidden, 0, count, [&](Vec x, int64_t i, int64_t lanes) {
+    return x / (Vec(1.0F) + Exp(x.neg())) * Vec::loadu(factor + i, lanes);
   });
 }
 
@@ -114,11 +189,9 @@ void GeluTanh(float* hidden, int64_t count) {
   // 0.5 x (1 + tanh(u)) = x / (1 + exp(-2 u)).
   const Vec scale(-2.0F * 0.79788456080286535588F);
   const Vec cubic(0.044715F);
-  at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
-    MapInPlace(hidden, begin, end, [&](Vec x, int64_t /*i*/, int64_t /*lanes*/) {
-      const Vec u = scale * (x + cubic * x * x * x);
-      return x / (Vec(1.0F) + u.exp());
-    });
+  MapInPlace(hidden, 0, count, [&](Vec x, int64_t /*i*/, int64_t /*lanes*/) {
+    const Vec u = scale * (x + cubic * x * x * x);
+    return x / (Vec(1.0F) + Exp(u));
   });
 }
 
@@ -127,74 +200,48 @@ void Attend(std::span<const AttentionSpan> spans, const float* query, const floa
   const int64_t kv_width = kv_heads * head_dim;
   const int64_t group = heads / kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  at::parallel_for(0, static_cast<int64_t>(spans.size()), 1, [&](int64_t begin, int64_t end) {
-    std::vector<const float*> keys, values;
-    std::vector<float> weights;
-    for (int64_t c = begin; c < end; ++c) {
-      const AttentionSpan& span = spans[c];
-      keys.clear();
-      values.clear();
-      for (int64_t j = 0; j < span.first; ++j) {
-        keys.push_back(span.parent_keys + j * kv_width);
-        values.push_back(span.parent_values + j * kv_width);
-      }
-      const int64_t own = span.count + (span.last_row >= 0 ? 1 : 0);
-      weights.resize(span.first + own);
-      for (int64_t i = 0; i < own; ++i) {
-        const int64_t row = i < span.count ? span.row + i : span.last_row;
-        keys.push_back(key + row * kv_width);
-        values.push_back(value + row * kv_width);
-        const auto visible = static_cast<int64_t>(keys.size());
-        for (int64_t h = 0; h < heads; ++h) {
-          const int64_t offset = h / group * head_dim;
-          const float* q = query + (row * heads + h) * head_dim;
-          float greatest = -std::numeric_limits<float>::infinity();
-          for (int64_t j = 0; j < visible; ++j) {
-            weights[j] = Dot(q, keys[j] + offset, head_dim) * scale;
-            greatest = std::max(greatest, weights[j]);
-          }
-          Vec sum(0.0F);
-          float tail = 0.0F;
-          MapInPlace(weights.data(), 0, visible, [&](Vec x, int64_t /*i*/, int64_t lanes) {
-            const Vec e = (x - Vec(greatest)).exp();
-            if (lanes == kLanes) {
-              sum = sum + e;
-            } else {
-              float rest[kLanes];
-              e.store(rest);
-              for (int64_t l = 0; l < lanes; ++l) tail += rest[l];
-            }
-            return e;
-          });
-          const float norm = 1.0F / (Sum(sum) + tail);
-          float* to = out + (row * heads + h) * head_dim;
-          std::memset(to, 0, head_dim * sizeof(float));
-          for (int64_t j = 0; j < visible; ++j) {
-            const float w = weights[j] * norm;
-            const float* v = values[j] + offset;
-            for (int64_t d = 0; d < head_dim; ++d) to[d] += w * v[d];
-          }
-        }
+  std::vector<const float*> keys, values;
+  std::vector<float> weights;
+  for (const AttentionSpan& span : spans) {
+    keys.clear();
+    values.clear();
+    for (int64_t j = 0; j < span.first; ++j) {
+      keys.push_back(span.parent_keys + j * kv_width);
+      values.push_back(span.parent_values + j * kv_width);
+    }
+    const int64_t own = span.count + (span.last_row >= 0 ? 1 : 0);
+    weights.resize(span.first + own);
+    for (int64_t i = 0; i < own; ++i) {
+      const int64_t row = i < span.count ? span.row + i : span.last_row;
+      keys.push_back(key + row * kv_width);
+      values.push_back(value + row * kv_width);
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t offset = h / group * head_dim;
+        Scores(query + (row * heads + h) * head_dim, keys, offset, head_dim, weights.data());
+        SoftMax(scale, static_cast<int64_t>(keys.size()), weights.data());
+        Mix(weights.data(), values, offset, head_dim, out + (row * heads + h) * head_dim);
       }
     }
-  });
+  }
 }
 
-void MaxAndExpSum(const float* logits, int64_t rows, int64_t columns, float* maximum, float* sum) {
+void AddToLogSumExp(const float* logits, int64_t rows, int64_t columns, float* maximum,
+                    float* sum) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* row = logits + r * columns;
-    const float greatest = at::vec::reduce_all<float>(
-        [](Vec a, Vec b) { return at::vec::maximum(a, b); }, row, columns);
+    const float greatest = std::max(
+        maximum[r], at::vec::reduce_all<float>([](Vec a, Vec b) { return at::vec::maximum(a, b); },
+                                               row, columns));
     const Vec shift(greatest);
     Vec total(0.0F);
     int64_t i = 0;
     for (; i + kLanes <= columns; i += kLanes) {
-      total = total + (Vec::loadu(row + i) - shift).exp();
+      total = total + Exp(Vec::loadu(row + i) - shift);
     }
     float tail = 0.0F;
     for (; i < columns; ++i) tail += std::exp(row[i] - greatest);
+    sum[r] = sum[r] * std::exp(maximum[r] - greatest) + (Sum(total) + tail);
     maximum[r] = greatest;
-    sum[r] = Sum(total) + tail;
   }
 }
 

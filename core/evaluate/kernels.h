@@ -1,6 +1,6 @@
 // The packed pass's row kernels on the CPU, float32: what lies between the matrix products, each
-// one sweep over memory, vectorised and spread over the compute pool. Every row's result depends on
-// that row alone, never on how many there are.
+// one vectorised sweep over memory on the calling thread. Every row's result depends on that row
+// alone, never on how many there are.
 #ifndef EPO_CORE_EVALUATE_KERNELS_H_
 #define EPO_CORE_EVALUATE_KERNELS_H_
 
@@ -50,10 +50,11 @@ struct AttentionSpan {
 void Attend(std::span<const AttentionSpan> spans, const float* query, const float* key,
             const float* value, int64_t heads, int64_t kv_heads, int64_t head_dim, float* out);
 
-// Of each row of `logits` [rows, columns]: the maximum, and the sum of exp(logit - maximum).
-void MaxAndExpSum(const float* logits, int64_t rows, int64_t columns, float* maximum, float* sum);
+// Takes further `columns` of each row's logits, [rows, columns], into its running maximum and the
+// sum of exp(logit - maximum); they start as -infinity and 0.
+void AddToLogSumExp(const float* logits, int64_t rows, int64_t columns, float* maximum, float* sum);
 
-// Widens bfloat16 or float16 (as their bits) to float32, `count` elements, on the calling thread.
+// Widens bfloat16 or float16 (as their bits) to float32, `count` elements.
 void WidenBFloat16(const uint16_t* x, int64_t count, float* out);
 void WidenFloat16(const uint16_t* x, int64_t count, float* out);
 

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/evaluate/cpu_block.h"
 #include "core/evaluate/evaluator.h"
 #include "core/evaluate/layout.h"
 #include "core/model/model.h"
@@ -37,9 +38,8 @@ class PackedPass {
 std::unique_ptr<PackedPass> MakeTensorPass(const Model& model);
 
 // By matrix products and the row kernels of kernels.h: a CPU model of up to 32 bits, computing in
-// float32. With `native_bfloat16` the products of a bfloat16 model are left to the CPU's own
-// bfloat16 arithmetic.
-std::unique_ptr<PackedPass> MakeCpuPass(const Model& model, bool native_bfloat16);
+// float32. With CpuProducts::kLibrary the weights' dtype must be one that the CPU multiplies in.
+std::unique_ptr<PackedPass> MakeCpuPass(const Model& model, CpuProducts products);
 
 }  // namespace epo
 

@@ -85,12 +85,13 @@ std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
   const Decoder decoder(model);
 
-  // Filled up to whole tiles: a matrix product's sums for a row then do not depend on how many rows
-  // there are.
+  // Filled up to whole tiles for the library: its sums for a row then do not depend on how many
+  // rows there are.
   std::vector<PrepareRequest> requests(wanted.begin(), wanted.end());
   size_t total = 0;
   for (const PrepareRequest& request : wanted) total += request.prompt.size();
-  if (const size_t missing = (kRowTile - total % kRowTile) % kRowTile; missing > 0) {
+  if (const size_t missing = (kRowTile - total % kRowTile) % kRowTile;
+      missing > 0 && !UsesPackedProduct(model.weights().embedding)) {
     requests.push_back({Prompt(missing, 0), {}, false});
   }
 

@@ -16,8 +16,9 @@
 namespace epo {
 namespace {
 
-// Gradients of this many (parent, position, penalty) at a time: bounds the [rows, vocab] matrix.
-constexpr size_t kRowsAtOnce = 32;
+// Gradients of this many (parent, position, penalty) at a time: bounds the [rows, vocab] matrix. As
+// many as a job of the published settings has.
+constexpr size_t kRowsAtOnce = 96;
 
 struct Row {
   const PreparedPrompt* parent;
@@ -28,13 +29,14 @@ struct Row {
   std::vector<std::pair<int, size_t>> ranks;
 };
 
-// The gradients of `rows`, float32 [kRowsAtOnce, vocab]; rows past the last are to be ignored.
+// The gradients of `rows`, float32 [at least as many, vocab]; rows past the last are to be ignored.
 at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
   const Weights& weights = model.weights();
-  // Always the same number of rows in the product, so that a row's sums do not depend on the
-  // company it has.
+  // The library's product gets the same number of rows always, so that a row's sums do not depend
+  // on the company it has.
+  const size_t count = UsesPackedProduct(weights.embedding) ? rows.size() : kRowsAtOnce;
   const at::Tensor directions =
-      at::zeros({static_cast<int64_t>(kRowsAtOnce), model.config().hidden_size},
+      at::zeros({static_cast<int64_t>(count), model.config().hidden_size},
                 at::TensorOptions(weights.compute_dtype()).device(weights.device()));
   for (size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
@@ -95,7 +97,7 @@ std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const Substit
     const std::span<const Row> some =
         std::span(rows).subspan(first, std::min(kRowsAtOnce, rows.size() - first));
     const at::Tensor gradients = Gradients(model, some);
-    counters.matmul_flops += static_cast<int64_t>(kRowsAtOnce) * HeadFlops(model.config());
+    counters.matmul_flops += gradients.size(0) * HeadFlops(model.config());
     int deepest = 0;
     for (size_t i = 0; i < some.size(); ++i) {
       gradients.select(0, static_cast<int64_t>(i))

@@ -1,16 +1,11 @@
 #include "core/evaluate/wide_weights.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 
 #include "core/evaluate/kernels.h"
 
 namespace epo {
 namespace {
-
-constexpr int64_t kGrain = 1 << 14;
 
 void Widen(const at::Tensor& from, int64_t offset, int64_t count, float* out) {
   const auto* bits = static_cast<const uint16_t*>(from.const_data_ptr()) + offset;
@@ -50,27 +45,6 @@ void WideWeights::Keep(const at::Tensor& vector) {
 
 const at::Tensor& WideWeights::Vector(const at::Tensor& vector) const {
   return vectors_.at(vector.const_data_ptr());
-}
-
-at::Tensor WideWeights::Matrix(const at::Tensor& weight) {
-  if (IsWide(weight)) return weight;
-  if (!scratch_.defined() || scratch_.numel() < weight.numel()) {
-    scratch_ = at::empty({weight.numel()}, at::kFloat);
-  }
-  auto* out = scratch_.mutable_data_ptr<float>();
-  at::parallel_for(0, weight.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    Widen(weight, begin, end - begin, out + begin);
-  });
-  return scratch_.narrow(0, 0, weight.numel()).view(weight.sizes());
-}
-
-at::Tensor WideWeights::Part(const at::Tensor& weight, int64_t first, int64_t count,
-                             const std::function<at::Tensor(int64_t, int64_t)>& scratch) const {
-  if (IsWide(weight)) return weight.narrow(0, first, count);
-  const int64_t width = weight.size(1);
-  const at::Tensor part = scratch(count, width);
-  Widen(weight, first * width, count * width, part.mutable_data_ptr<float>());
-  return part;
 }
 
 void WideWeights::Row(const at::Tensor& weight, int64_t row, float* out) const {

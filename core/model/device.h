@@ -24,6 +24,9 @@ absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device 
 // Whether this CPU multiplies bfloat16 matrices natively.
 bool CpuComputesBFloat16();
 
+// Whether this CPU has vectors of 16 float32.
+bool CpuHasAvx512();
+
 std::string DeviceName(c10::Device device);
 std::string DTypeName(c10::ScalarType dtype);
 

@@ -1,53 +1,45 @@
 #include "core/model/linear.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
-
-#include <algorithm>
-#include <vector>
 
 #include "core/model/device.h"
 
 namespace epo {
 namespace {
 
-// Elements of a weight that are widened at a time: 64 MB of float32.
-constexpr int64_t kPartElements = 1 << 24;
+// Columns of a product below which a thread of their own is not worth waking.
+constexpr int64_t kGrain = 96;
 
-bool MultipliesAsStored(const at::Tensor& weight) {
-  static const bool native = CpuComputesBFloat16();
-  return native && weight.scalar_type() == at::kBFloat16;
+// Of the calling thread: its scratch memory is made once.
+PackedProduct& ThreadsProduct() {
+  thread_local PackedProduct product;
+  return product;
 }
 
-// Calls part(first, widened rows) for the rows of `weight` in order.
-template <typename Fn>
-void ForEachWidenedPart(const at::Tensor& weight, at::ScalarType dtype, const Fn& part) {
-  const int64_t step = std::max<int64_t>(1, kPartElements / weight.size(1));
-  for (int64_t first = 0; first < weight.size(0); first += step) {
-    const int64_t count = std::min(step, weight.size(0) - first);
-    part(first, weight.narrow(0, first, count).to(dtype));
-  }
-}
-
-at::Tensor MixedProduct(const at::Tensor& x, const at::Tensor& weight) {
-  if (MultipliesAsStored(weight)) {
+at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight) {
+  if (!UsesPackedProduct(weight)) {
     return at::linear(x.to(weight.scalar_type()), weight).to(x.scalar_type());
   }
-  std::vector<at::Tensor> columns;
-  ForEachWidenedPart(weight, x.scalar_type(), [&](int64_t /*first*/, const at::Tensor& part) {
-    columns.push_back(at::linear(x, part));
+  const at::Tensor rows = x.contiguous();
+  at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+  const auto* from = rows.const_data_ptr<float>();
+  auto* to = y.mutable_data_ptr<float>();
+  at::parallel_for(0, weight.size(0), kGrain, [&](int64_t begin, int64_t end) {
+    ThreadsProduct().Multiply(from, rows.size(0), Stored(weight.narrow(0, begin, end - begin)),
+                              /*bias=*/nullptr, PackedProduct::Into::kSet, to + begin, y.size(1));
   });
-  return columns.size() == 1 ? columns[0] : at::cat(columns, 1);
+  return y;
 }
 
-// Autograd would keep each widened weight until the backward pass; this keeps the stored one and
-// widens it again.
-class MixedLinear : public torch::autograd::Function<MixedLinear> {
+// Autograd would multiply by the library in the activations' dtype.
+class Linear : public torch::autograd::Function<Linear> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
                             const at::Tensor& weight) {
     context->save_for_backward({weight});
-    return MixedProduct(x, weight);
+    return Forward(x, weight);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -58,30 +50,44 @@ class MixedLinear : public torch::autograd::Function<MixedLinear> {
 
 }  // namespace
 
+bool UsesPackedProduct(const at::Tensor& weight) {
+  static const bool native = CpuComputesBFloat16();
+  return weight.is_cpu() && weight.scalar_type() != at::kDouble &&
+         !(native && weight.scalar_type() == at::kBFloat16);
+}
+
+StoredMatrix Stored(const at::Tensor& weight) {
+  StoredMatrix::Type type = StoredMatrix::Type::kFloat32;
+  if (weight.scalar_type() == at::kBFloat16) type = StoredMatrix::Type::kBFloat16;
+  if (weight.scalar_type() == at::kHalf) type = StoredMatrix::Type::kFloat16;
+  return {weight.const_data_ptr(), type, weight.size(0), weight.size(1), weight.stride(0)};
+}
+
 at::Tensor Product(const at::Tensor& x, const at::Tensor& weight) {
-  if (x.scalar_type() == weight.scalar_type()) return at::linear(x, weight);
-  return MixedLinear::apply(x, weight);
+  if (!UsesPackedProduct(weight) && x.scalar_type() == weight.scalar_type()) {
+    return at::linear(x, weight);
+  }
+  return at::GradMode::is_enabled() ? Linear::apply(x, weight) : Forward(x, weight);
 }
 
 at::Tensor Apply(const LinearWeights& linear, const at::Tensor& x) {
-  if (!linear.bias.defined()) return Product(x, linear.weight);
-  if (x.scalar_type() == linear.weight.scalar_type()) {
-    return at::linear(x, linear.weight, linear.bias);
-  }
-  return Product(x, linear.weight) + linear.bias;
+  const at::Tensor product = Product(x, linear.weight);
+  return linear.bias.defined() ? product + linear.bias : product;
 }
 
 at::Tensor ProductBackward(const at::Tensor& gradient, const at::Tensor& weight) {
-  if (gradient.scalar_type() == weight.scalar_type()) return at::matmul(gradient, weight);
-  if (MultipliesAsStored(weight)) {
+  if (!UsesPackedProduct(weight)) {
     return at::matmul(gradient.to(weight.scalar_type()), weight).to(gradient.scalar_type());
   }
-  at::Tensor sum;
-  ForEachWidenedPart(weight, gradient.scalar_type(), [&](int64_t first, const at::Tensor& part) {
-    const at::Tensor product = at::matmul(gradient.narrow(1, first, part.size(0)), part);
-    sum = sum.defined() ? sum + product : product;
+  const at::Tensor rows = gradient.contiguous();
+  at::Tensor y = at::empty({rows.size(0), weight.size(1)}, rows.options());
+  const auto* from = rows.const_data_ptr<float>();
+  auto* to = y.mutable_data_ptr<float>();
+  at::parallel_for(0, weight.size(1), kGrain, [&](int64_t begin, int64_t end) {
+    ThreadsProduct().MultiplyBackward(
+        from, rows.size(0), Stored(weight.narrow(1, begin, end - begin)), to + begin, y.size(1));
   });
-  return sum;
+  return y;
 }
 
 }  // namespace epo

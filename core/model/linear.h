@@ -5,13 +5,22 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/model/packed_product.h"
 #include "core/model/weights.h"
 
 namespace epo {
 
-// x W^T, [rows, out], for x [rows, in] and W [out, in], in x's dtype. A weight of another dtype is
-// widened a part at a time, or, where the CPU multiplies bfloat16 natively, x is narrowed instead.
-// Differentiable with respect to x.
+// Whether products with `weight` are made by packed_product.h, which computes in float32: on a CPU,
+// for up to 32 bits, unless the CPU multiplies the type natively. A row's result is then the same
+// bits whatever other rows there are.
+bool UsesPackedProduct(const at::Tensor& weight);
+
+// A float32, bfloat16 or float16 matrix of a CPU model with contiguous rows, as packed_product.h
+// wants it.
+StoredMatrix Stored(const at::Tensor& weight);
+
+// x W^T, [rows, out], for x [rows, in] and W [out, in], in x's dtype: float32 if
+// UsesPackedProduct(W). Differentiable with respect to x.
 at::Tensor Product(const at::Tensor& x, const at::Tensor& weight);
 
 // x W^T + b. Differentiable with respect to x.

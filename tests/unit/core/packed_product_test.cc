@@ -1,0 +1,85 @@
+#include "core/model/packed_product.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "core/model/linear.h"
+
+namespace epo {
+namespace {
+
+at::Tensor Multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    PackedProduct::Into into = PackedProduct::Into::kSet, at::Tensor y = {}) {
+  if (!y.defined()) y = at::randn({x.size(0), weight.size(0)});
+  PackedProduct product;
+  product.Multiply(x.const_data_ptr<float>(), x.size(0), Stored(weight),
+                   bias.defined() ? bias.const_data_ptr<float>() : nullptr, into,
+                   y.mutable_data_ptr<float>(), y.size(1));
+  return y;
+}
+
+// In float64, of what the stored type holds.
+at::Tensor Exact(const at::Tensor& x, const at::Tensor& weight) {
+  return at::mm(x.to(at::kDouble), weight.to(at::kDouble).t());
+}
+
+void ExpectClose(const at::Tensor& a, const at::Tensor& b) {
+  EXPECT_LT((a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>(), 2e-4);
+}
+
+// Whole tiles, tails of rows, columns and depth, and several blocks of depth.
+TEST(PackedProductTest, EqualsTheExactOneForAnyShapeAndType) {
+  for (const auto& [rows, out, in] :
+       {std::tuple{12, 32, 64}, {7, 112, 48}, {1, 17, 3}, {13, 200, 577}, {5, 96, 1536}}) {
+    const at::Tensor x = at::randn({rows, in});
+    const at::Tensor bias = at::randn({out});
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const at::Tensor weight = at::randn({out, in}).to(dtype);
+      const at::Tensor exact = Exact(x, weight);
+      ExpectClose(Multiply(x, weight, {}), exact);
+      ExpectClose(Multiply(x, weight, bias), exact + bias);
+      const at::Tensor before = at::randn({rows, out});
+      ExpectClose(Multiply(x, weight, {}, PackedProduct::Into::kAdd, before.clone()),
+                  exact + before);
+      ExpectClose(Multiply(x, weight, bias, PackedProduct::Into::kAdd, before.clone()),
+                  exact + before + bias);
+    }
+  }
+}
+
+TEST(PackedProductTest, BackwardEqualsTheExactOne) {
+  for (const auto& [rows, out, in] :
+       {std::tuple{12, 64, 32}, {7, 48, 112}, {1, 3, 17}, {13, 577, 200}, {5, 1536, 96}}) {
+    const at::Tensor gradient = at::randn({rows, out});
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const at::Tensor weight = at::randn({out, in}).to(dtype);
+      ExpectClose(ProductBackward(gradient, weight),
+                  at::mm(gradient.to(at::kDouble), weight.to(at::kDouble)));
+    }
+  }
+}
+
+TEST(PackedProductTest, WritesOnlyItsOwnColumns) {
+  const at::Tensor x = at::randn({7, 40});
+  const at::Tensor weight = at::randn({21, 40});
+  const at::Tensor wide = at::zeros({7, 64});
+  PackedProduct product;
+  product.Multiply(x.const_data_ptr<float>(), 7, Stored(weight), nullptr, PackedProduct::Into::kSet,
+                   wide.mutable_data_ptr<float>() + 8, 64);
+  ExpectClose(wide.narrow(1, 8, 21), Exact(x, weight));
+  EXPECT_EQ(wide.narrow(1, 0, 8).abs().max().item<float>(), 0);
+  EXPECT_EQ(wide.narrow(1, 29, 35).abs().max().item<float>(), 0);
+}
+
+TEST(PackedProductTest, ARowsBitsDependOnNothingElse) {
+  const at::Tensor x = at::randn({97, 600});
+  const at::Tensor weight = at::randn({50, 600});
+  const at::Tensor all = Multiply(x, weight, {});
+  for (const int64_t rows : {1, 2, 5, 6, 11, 64}) {
+    EXPECT_TRUE(Multiply(x.narrow(0, 3, rows), weight, {}).equal(all.narrow(0, 3, rows)));
+  }
+  EXPECT_TRUE(Multiply(x, weight.narrow(0, 7, 30), {}).equal(all.narrow(1, 7, 30)));
+}
+
+}  // namespace
+}  // namespace epo
