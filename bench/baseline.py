@@ -55,6 +55,7 @@ def main():
     parser.add_argument("--neuron", type=int, required=True)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=1, help="steps before the timed ones")
     parser.add_argument("--tokens", type=int, default=12)
     parser.add_argument("--population", type=int, default=8)
     parser.add_argument("--children", type=int, default=32)
@@ -72,7 +73,7 @@ def main():
     ids = torch.randint(0, model.config.vocab_size, (population, args.tokens)).to(device)
 
     steps = []
-    for step in range(args.iterations + 1):  # the first warms up
+    for step in range(args.warm_up + args.iterations):
         start = time.perf_counter()
         f, x, gradients = token_gradients(model, target, ids, penalties)
         best = (-gradients).topk(args.topk, -1).indices
@@ -87,7 +88,7 @@ def main():
         ids = pool[keep]
         if device == "cuda":
             torch.cuda.synchronize()
-        if step:
+        if step >= args.warm_up:
             steps.append(time.perf_counter() - start)
 
     print(json.dumps({
