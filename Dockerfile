@@ -3,7 +3,9 @@
 #   docker build -t epo .                          for the CPU
 #   docker build -t epo --build-arg SETUP=--gpu .  also with the CUDA libraries, 2.7 GB more; the host needs NVIDIA's driver and container toolkit
 #   docker run -p 127.0.0.1:50051:50051 -v $PWD/models/smollm2-135m:/model:ro -v epo-state:/state epo
-#   docker run --gpus all ... epo --model /model --state-dir /state --listen 0.0.0.0:50051 --device cuda:0
+#   docker run --gpus all ... epo --model /model --state-dir /state --listen 0.0.0.0:50051 --insecure --device cuda:0
+# Whoever reaches the published port may use the server: publish it to 127.0.0.1, or replace --insecure by --tls-cert, --tls-key and
+# --api-keys (docs/operations.md).
 FROM debian:12 AS build
 ARG SETUP
 # The libraries are found by the absolute path that they are built with, so this is the path in the final image too.
@@ -24,4 +26,4 @@ VOLUME /state
 EXPOSE 50051
 HEALTHCHECK --start-period=120s CMD ["epo", "info"]
 ENTRYPOINT ["epo-server"]
-CMD ["--model", "/model", "--state-dir", "/state", "--listen", "0.0.0.0:50051"]
+CMD ["--model", "/model", "--state-dir", "/state", "--listen", "0.0.0.0:50051", "--insecure"]

@@ -56,6 +56,19 @@ absl::Status AlreadyEnded(const v1::Job& job) {
       absl::StrCat("job \"", job.id(), "\" has already ended: ", v1::Job::State_Name(job.state())));
 }
 
+absl::Status TooManyWaiting(const CallContext& context, int limit) {
+  return WithRetry(
+      MakeError(
+          absl::StatusCode::kResourceExhausted,
+          absl::StrCat(context.client.empty() ? "all clients together have "
+                                              : absl::StrCat("client ", context.client, " has "),
+                       limit,
+                       " jobs queued or paused, which is as many as this server keeps "
+                       "waiting (--max-queued-jobs-per-client); try again when some have run"),
+          "TOO_MANY_QUEUED_JOBS", {{"client", context.client}, {"limit", absl::StrCat(limit)}}),
+      absl::Seconds(10));
+}
+
 }  // namespace
 
 absl::StatusOr<v1::Job> Api::Find(const CallContext& context, const std::string& id) const {
@@ -82,7 +95,10 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   }
   SearchSpec spec;
   if (request.has_spec()) {
+    CheckPrompts(request.spec().initial_prompts(), "spec.initial_prompts", limits_, violations);
+    if (!violations.empty()) return InvalidFields(violations);
     spec = converter_.ParseSpec(request.spec(), "spec", violations);
+    CheckSearch(spec.options, "spec", limits_, violations);
   } else {
     violations.push_back({"spec", "is required"});
   }
@@ -100,14 +116,17 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   job.set_model_fingerprint(converter_.model().fingerprint());
 
   feeds_.Open(job.id(), /*published=*/0);
-  absl::StatusOr<Store::Created> created =
-      store_.CreateJob(job, request_id, request.spec().SerializeAsString());
+  absl::StatusOr<Store::Created> created = store_.CreateJob(
+      job, request_id, request.spec().SerializeAsString(), limits_.waiting_jobs_per_client);
   if (!created.ok() || !created->is_new) feeds_.Close(job.id());
   if (absl::IsAlreadyExists(created.status())) {
     return MakeError(absl::StatusCode::kAlreadyExists,
                      absl::StrCat("request_id \"", request.request_id(),
                                   "\" was used for another request; take a new UUID"),
                      "REQUEST_ID_REUSED", {{"request_id", request.request_id()}});
+  }
+  if (absl::IsOutOfRange(created.status())) {
+    return TooManyWaiting(context, limits_.waiting_jobs_per_client);
   }
   if (!created.ok()) return created.status();
   if (created->is_new) {
@@ -160,6 +179,8 @@ void Api::CancelJob(const CallContext& context, const v1::CancelJobRequest& requ
   absl::StatusOr<v1::Job> job = Find(context, request.id());
   if (!job.ok()) return done(job.status());
   if (IsTerminal(job->state())) return done(AlreadyEnded(*job));
+  const LogScope scope({.job = job->id()});
+  spdlog::info("job {} is to be cancelled", job->id());
   scheduler_.Cancel(job->id(), [this, context, id = job->id(),
                                 done](absl::StatusOr<v1::Job> cancelled) {
     pool_.Post([this, context, id, done, cancelled] { done(Cancelled(context, id, cancelled)); });
@@ -231,8 +252,13 @@ absl::StatusOr<v1::Frontier> Api::GetFrontier(const CallContext& context,
 void Api::Score(const CallContext& /*context*/, const v1::ScoreRequest& request,
                 std::function<bool()> abandoned, Done<v1::ScoreResponse> done) {
   if (draining_) return done(ShuttingDown());
+  FieldViolations violations;
+  CheckScorePrompts(request, limits_, violations);
+  if (!violations.empty()) return done(InvalidFields(violations));
   absl::StatusOr<std::vector<PrepareRequest>> requests = converter_.ParseScore(request);
   if (!requests.ok()) return done(requests.status());
+  CheckScore(*requests, limits_, violations);
+  if (!violations.empty()) return done(InvalidFields(violations));
   auto prompts = std::make_shared<std::vector<Prompt>>();
   for (const PrepareRequest& each : *requests) prompts->push_back(each.prompt);
   scheduler_.ScorePrompts(*std::move(requests), std::move(abandoned),
@@ -252,6 +278,9 @@ void Api::Score(const CallContext& /*context*/, const v1::ScoreRequest& request,
 absl::StatusOr<v1::TokenizeResponse> Api::Tokenize(const CallContext& /*context*/,
                                                    const v1::TokenizeRequest& request) {
   if (request.text().empty()) return InvalidFields({{"text", "is required"}});
+  FieldViolations violations;
+  CheckText(request.text(), "text", limits_, violations);
+  if (!violations.empty()) return InvalidFields(violations);
   return converter_.ToTokens(request.text());
 }
 

@@ -12,6 +12,7 @@
 #include "server/call_context.h"
 #include "server/convert.h"
 #include "server/feed.h"
+#include "server/limits.h"
 #include "server/scheduler.h"
 #include "server/storage_guard.h"
 #include "server/store.h"
@@ -27,15 +28,16 @@ class Api {
   template <class Response>
   using Done = std::function<void(absl::StatusOr<Response>)>;
 
-  // All of it must outlive the Api.
+  // All of it but `limits` must outlive the Api.
   Api(const Converter& converter, Store& store, const StorageGuard& storage, JobFeeds& feeds,
-      Scheduler& scheduler, WorkerPool& pool)
+      Scheduler& scheduler, WorkerPool& pool, const Limits& limits)
       : converter_(converter),
         store_(store),
         storage_(storage),
         feeds_(feeds),
         scheduler_(scheduler),
-        pool_(pool) {}
+        pool_(pool),
+        limits_(limits) {}
 
   // From here on calls that make work are refused with UNAVAILABLE.
   void StartDrain() { draining_ = true; }
@@ -73,6 +75,7 @@ class Api {
   JobFeeds& feeds_;
   Scheduler& scheduler_;
   WorkerPool& pool_;
+  const Limits limits_;
   std::atomic<bool> draining_ = false;
 };
 

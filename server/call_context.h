@@ -2,6 +2,7 @@
 #ifndef EPO_SERVER_CALL_CONTEXT_H_
 #define EPO_SERVER_CALL_CONTEXT_H_
 
+#include <memory>
 #include <string>
 
 #include "epo/v1/job.pb.h"
@@ -20,6 +21,10 @@ struct CallContext {
   // Name of the API key; empty on a server without keys, where everybody is an admin.
   std::string client;
   Role role = Role::kAdmin;
+  // Where the call comes from, without the port: "ipv4:127.0.0.1".
+  std::string peer;
+  // Counts a stream among its client's open ones for as long as somebody holds it.
+  std::shared_ptr<void> permit;
 
   // Whether `job` exists as far as the caller may know.
   bool Sees(const v1::Job& job) const { return role == Role::kAdmin || job.client() == client; }

@@ -159,9 +159,8 @@ absl::StatusOr<std::vector<PrepareRequest>> Converter::ParseScore(
   const Objective objective =
       ParseObjective(request.objective(), request.has_objective(), "objective", violations);
   std::vector<PrepareRequest> out;
-  if (request.prompts().empty() || request.prompts_size() > kMaxScorePrompts) {
-    violations.push_back({"prompts", absl::StrCat("has ", request.prompts_size(),
-                                                  " entries; give 1 to ", kMaxScorePrompts)});
+  if (request.prompts().empty()) {
+    violations.push_back({"prompts", "is required"});
     return InvalidFields(violations);
   }
   out.reserve(request.prompts_size());

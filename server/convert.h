@@ -26,9 +26,6 @@ struct SearchSpec {
   SearchOptions options;
 };
 
-// The most prompts that one ScoreRequest may have.
-inline constexpr int kMaxScorePrompts = 1024;
-
 // Thread-safe. Errors are INVALID_ARGUMENT with every bad field, see InvalidFields().
 class Converter {
  public:

@@ -9,6 +9,9 @@ namespace epo {
 // Why nobody can listen on HOST:PORT, in the system's words: neither gRPC nor civetweb tells.
 std::string WhyNotListening(const std::string& listen);
 
+// Whether HOST:PORT can be reached from this machine alone.
+bool IsLoopback(const std::string& listen);
+
 }  // namespace epo
 
 #endif  // EPO_SERVER_LISTEN_ADDRESS_H_

@@ -29,10 +29,10 @@ class MeteredStore final : public Store {
       : store_(std::move(store)), metrics_(metrics) {}
 
   absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
-                                    const std::string& request) override {
+                                    const std::string& request, int max_waiting) override {
     absl::StatusOr<Created> created =
         Measure(Write::kCreate, job.ByteSizeLong() + request.size(),
-                [&] { return store_->CreateJob(job, request_id, request); });
+                [&] { return store_->CreateJob(job, request_id, request, max_waiting); });
     if (created.ok() && created->is_new) metrics_.JobCreated();
     return created;
   }

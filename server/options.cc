@@ -83,12 +83,17 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->check(CLI::IsMember({kText, kJson}).description(""))
       ->type_name("FORMAT")
       ->capture_default_str();
+  AddSecurityOptions(app, options.security);
+  AddLimitOptions(app, options.limits);
   app.footer("Example: epo-server --model models/smollm2-135m --listen 127.0.0.1:50051");
 
   try {
     app.parse(argc, argv);
     if (state_dir.empty()) {
       throw CLI::RequiredError("--state-dir (neither XDG_STATE_HOME nor HOME is set)");
+    }
+    if (absl::Status safe = CheckSecurity(options.security, options.listen); !safe.ok()) {
+      throw CLI::ValidationError("--listen", std::string(safe.message()));
     }
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {

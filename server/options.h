@@ -7,7 +7,9 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "server/limits.h"
 #include "server/log.h"
+#include "server/security.h"
 #include "server/storage_guard.h"
 
 namespace epo {
@@ -27,10 +29,13 @@ struct ServerOptions {
   absl::Duration retention = absl::InfiniteDuration();
   std::string log_level = "info";
   LogFormat log_format = LogFormat::kText;
+  SecurityOptions security;
+  Limits limits;
 };
 
 // Parses the command line. Without a value the process should exit with `*exit_code`: 0 after
-// --help or --version (printed to stdout), 2 after a usage error (printed to stderr).
+// --help, --version or --new-api-key (printed to stdout), 2 after a usage error (printed to
+// stderr).
 std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int* exit_code);
 
 }  // namespace epo

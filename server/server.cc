@@ -30,6 +30,7 @@
 #include "server/rpc_meter.h"
 #include "server/samples.h"
 #include "server/scheduler.h"
+#include "server/security.h"
 #include "server/service.h"
 #include "server/status.h"
 #include "server/storage_guard.h"
@@ -41,10 +42,6 @@ namespace epo {
 namespace {
 
 constexpr int kWorkers = 4;
-constexpr int kMaxReceiveBytes = 4 << 20;
-constexpr int kMaxMetadataBytes = 16 << 10;
-// A connection may carry this many calls at a time, watches included.
-constexpr int kMaxConcurrentStreams = 2048;
 constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 // A client may ping this often; gRPC's own limit of 5 minutes ends the connections of clients that
@@ -80,13 +77,15 @@ absl::StatusOr<std::unique_ptr<Store>> OpenStore(const std::filesystem::path& di
 
 class ServerImpl final : public Server {
  public:
-  ServerImpl(const ServerOptions& options, std::unique_ptr<Store> store)
+  ServerImpl(const ServerOptions& options, std::unique_ptr<Store> store,
+             std::unique_ptr<Security> security)
       : options_(options),
+        security_(std::move(security)),
         store_(MeterStore(std::move(store), metrics_)),
         storage_(*store_, options.state_dir, options.storage),
         feeds_(pool_),
         pool_(kWorkers),
-        service_(pool_, {*store_, feeds_, pool_, streams_, metrics_}) {}
+        service_(pool_, {*store_, feeds_, pool_, streams_, metrics_}, security_->gate()) {}
 
   ~ServerImpl() override {
     if (grpc_ != nullptr) Drain();
@@ -98,11 +97,12 @@ class ServerImpl final : public Server {
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(options_.listen, security_->credentials(), &port);
     builder.RegisterService(&service_);
-    builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
-    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentStreams);
+    builder.SetMaxReceiveMessageSize(options_.limits.message_bytes);
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options_.limits.metadata_bytes);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                               options_.limits.streams_per_connection);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -172,13 +172,17 @@ class ServerImpl final : public Server {
     if (options_.retention != absl::InfiniteDuration()) {
       sweeper_ = std::make_unique<RetentionSweeper>(*store_, options_.retention);
     }
-    api_ = std::make_unique<Api>(*converter_, *store_, storage_, feeds_, *scheduler_, pool_);
+    api_ = std::make_unique<Api>(*converter_, *store_, storage_, feeds_, *scheduler_, pool_,
+                                 options_.limits);
     service_.Serve(*api_);
     auto* health = grpc_->GetHealthCheckService();
     health->SetServingStatus(v1::EpoService::service_full_name(), true);
     health->SetServingStatus(true);
     serving_ = true;
-    spdlog::info("listening on {}", address_);
+    spdlog::info("listening on {}{}", address_, options_.security.has_tls() ? " with TLS" : "");
+    if (options_.security.insecure && !IsLoopback(options_.listen)) {
+      spdlog::warn("--insecure: whoever reaches {} may use this server", address_);
+    }
     return absl::OkStatus();
   }
 
@@ -203,6 +207,7 @@ class ServerImpl final : public Server {
   RpcInterceptors() {
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> creators;
     creators.push_back(MakeRpcMeter(metrics_));
+    creators.push_back(MakeReflectionGuard(security_->gate()));
     return creators;
   }
 
@@ -212,6 +217,7 @@ class ServerImpl final : public Server {
 
   // Destroyed from the last to the first: calls use all that stands above them.
   Metrics metrics_;
+  std::unique_ptr<Security> security_;
   std::unique_ptr<Store> store_;
   StorageGuard storage_;
   std::unique_ptr<RetentionSweeper> sweeper_;
@@ -230,9 +236,12 @@ class ServerImpl final : public Server {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  absl::StatusOr<std::unique_ptr<Security>> security =
+      Security::Open(options.security, options.limits);
+  if (!security.ok()) return security.status();
   absl::StatusOr<std::unique_ptr<Store>> store = OpenStore(options.state_dir);
   if (!store.ok()) return store.status();
-  auto server = std::make_unique<ServerImpl>(options, *std::move(store));
+  auto server = std::make_unique<ServerImpl>(options, *std::move(store), *std::move(security));
   if (absl::Status status = server->Listen(); !status.ok()) return status;
   return server;
 }

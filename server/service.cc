@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "server/log.h"
@@ -33,6 +34,14 @@ std::string Traceparent(const grpc::CallbackServerContext& context) {
   return std::string(ValidTraceparent({found->second.data(), found->second.size()}));
 }
 
+// "GetJob" of GetJobRequest.
+template <class Request>
+std::string_view MethodOf() {
+  std::string_view name = Request::descriptor()->name();
+  name.remove_suffix(sizeof("Request") - 1);
+  return name;
+}
+
 // A stream that ends before its first message.
 template <class Message>
 class Refusal final : public grpc::ServerWriteReactor<Message> {
@@ -54,18 +63,24 @@ void Finish(grpc::ServerUnaryReactor* reactor, Response* response,
 
 }  // namespace
 
-// Runs call(api, call context, reactor) on a worker; it must see to it that the reactor is
-// finished.
-template <class Call>
-grpc::ServerUnaryReactor* Service::Start(grpc::CallbackServerContext* context, Call call) {
+// Runs call(api, call context, reactor) on a worker, for a client that has the role; it must see to
+// it that the reactor is finished.
+template <class Request, class Call>
+grpc::ServerUnaryReactor* Service::Start(grpc::CallbackServerContext* context,
+                                         const Request* /*request*/, Role role, Call call) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   Api* api = api_;
   if (api == nullptr) {
     reactor->Finish(ToGrpcStatus(Loading()));
+    return reactor;
+  }
+  absl::StatusOr<CallContext> caller = gate_.Admit(*context, MethodOf<Request>(), role);
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
   } else if (pool_.waiting() > kMaxWaitingCalls) {
     reactor->Finish(ToGrpcStatus(Busy()));
   } else {
-    pool_.Post([api, reactor, trace = Traceparent(*context), caller = CallContext(),
+    pool_.Post([api, reactor, trace = Traceparent(*context), caller = *std::move(caller),
                 call = std::move(call)] {
       const LogScope scope({.client = caller.client, .traceparent = trace});
       call(*api, caller, reactor);
@@ -76,85 +91,93 @@ grpc::ServerUnaryReactor* Service::Start(grpc::CallbackServerContext* context, C
 
 template <class Request, class Response>
 grpc::ServerUnaryReactor* Service::Answer(
-    grpc::CallbackServerContext* context, const Request* request, Response* response,
+    grpc::CallbackServerContext* context, const Request* request, Response* response, Role role,
     absl::StatusOr<Response> (Api::*method)(const CallContext&, const Request&)) {
-  return Start(context, [=](Api& api, const CallContext& call, grpc::ServerUnaryReactor* reactor) {
-    Finish(reactor, response, (api.*method)(call, *request));
-  });
+  return Start(context, request, role,
+               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
+                 Finish(reactor, response, (api.*method)(caller, *request));
+               });
 }
 
 grpc::ServerUnaryReactor* Service::CreateJob(grpc::CallbackServerContext* context,
                                              const v1::CreateJobRequest* request,
                                              v1::Job* response) {
-  return Answer(context, request, response, &Api::CreateJob);
+  return Answer(context, request, response, Role::kSubmit, &Api::CreateJob);
 }
 
 grpc::ServerUnaryReactor* Service::GetJob(grpc::CallbackServerContext* context,
                                           const v1::GetJobRequest* request, v1::Job* response) {
-  return Answer(context, request, response, &Api::GetJob);
+  return Answer(context, request, response, Role::kRead, &Api::GetJob);
 }
 
 grpc::ServerUnaryReactor* Service::ListJobs(grpc::CallbackServerContext* context,
                                             const v1::ListJobsRequest* request,
                                             v1::ListJobsResponse* response) {
-  return Answer(context, request, response, &Api::ListJobs);
+  return Answer(context, request, response, Role::kRead, &Api::ListJobs);
 }
 
 grpc::ServerUnaryReactor* Service::CancelJob(grpc::CallbackServerContext* context,
                                              const v1::CancelJobRequest* request,
                                              v1::Job* response) {
-  return Start(context, [=](Api& api, const CallContext& call, grpc::ServerUnaryReactor* reactor) {
-    api.CancelJob(call, *request,
-                  [=](absl::StatusOr<v1::Job> job) { Finish(reactor, response, std::move(job)); });
-  });
+  return Start(context, request, Role::kSubmit,
+               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
+                 api.CancelJob(caller, *request, [=](absl::StatusOr<v1::Job> job) {
+                   Finish(reactor, response, std::move(job));
+                 });
+               });
 }
 
 grpc::ServerUnaryReactor* Service::DeleteJob(grpc::CallbackServerContext* context,
                                              const v1::DeleteJobRequest* request,
                                              google::protobuf::Empty* response) {
-  return Answer(context, request, response, &Api::DeleteJob);
+  return Answer(context, request, response, Role::kSubmit, &Api::DeleteJob);
 }
 
 grpc::ServerWriteReactor<v1::WatchJobResponse>* Service::WatchJob(
-    grpc::CallbackServerContext* /*context*/, const v1::WatchJobRequest* request) {
+    grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) {
   if (api_ == nullptr) return new Refusal<v1::WatchJobResponse>(Loading());
-  return epo::WatchJob(streams_, CallContext(), *request);
+  const absl::StatusOr<CallContext> caller = gate_.AdmitStream(*context, "WatchJob", Role::kRead);
+  if (!caller.ok()) return new Refusal<v1::WatchJobResponse>(caller.status());
+  return epo::WatchJob(streams_, *caller, *request);
 }
 
-grpc::ServerWriteReactor<v1::Iteration>* Service::GetHistory(
-    grpc::CallbackServerContext* /*context*/, const v1::GetHistoryRequest* request) {
+grpc::ServerWriteReactor<v1::Iteration>* Service::GetHistory(grpc::CallbackServerContext* context,
+                                                             const v1::GetHistoryRequest* request) {
   if (api_ == nullptr) return new Refusal<v1::Iteration>(Loading());
-  return epo::GetHistory(streams_, CallContext(), *request);
+  const absl::StatusOr<CallContext> caller = gate_.AdmitStream(*context, "GetHistory", Role::kRead);
+  if (!caller.ok()) return new Refusal<v1::Iteration>(caller.status());
+  return epo::GetHistory(streams_, *caller, *request);
 }
 
 grpc::ServerUnaryReactor* Service::GetFrontier(grpc::CallbackServerContext* context,
                                                const v1::GetFrontierRequest* request,
                                                v1::Frontier* response) {
-  return Answer(context, request, response, &Api::GetFrontier);
+  return Answer(context, request, response, Role::kRead, &Api::GetFrontier);
 }
 
 grpc::ServerUnaryReactor* Service::Score(grpc::CallbackServerContext* context,
                                          const v1::ScoreRequest* request,
                                          v1::ScoreResponse* response) {
-  return Start(context, [=](Api& api, const CallContext& call, grpc::ServerUnaryReactor* reactor) {
-    api.Score(
-        call, *request, [=] { return context->IsCancelled(); },
-        [=](absl::StatusOr<v1::ScoreResponse> scores) {
-          Finish(reactor, response, std::move(scores));
-        });
-  });
+  return Start(context, request, Role::kSubmit,
+               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
+                 api.Score(
+                     caller, *request, [=] { return context->IsCancelled(); },
+                     [=](absl::StatusOr<v1::ScoreResponse> scores) {
+                       Finish(reactor, response, std::move(scores));
+                     });
+               });
 }
 
 grpc::ServerUnaryReactor* Service::Tokenize(grpc::CallbackServerContext* context,
                                             const v1::TokenizeRequest* request,
                                             v1::TokenizeResponse* response) {
-  return Answer(context, request, response, &Api::Tokenize);
+  return Answer(context, request, response, Role::kRead, &Api::Tokenize);
 }
 
 grpc::ServerUnaryReactor* Service::GetServerInfo(grpc::CallbackServerContext* context,
                                                  const v1::GetServerInfoRequest* request,
                                                  v1::GetServerInfoResponse* response) {
-  return Answer(context, request, response, &Api::GetServerInfo);
+  return Answer(context, request, response, Role::kRead, &Api::GetServerInfo);
 }
 
 }  // namespace epo

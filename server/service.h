@@ -9,6 +9,7 @@
 
 #include "epo/v1/service.grpc.pb.h"
 #include "server/api.h"
+#include "server/gate.h"
 #include "server/streams.h"
 #include "server/worker_pool.h"
 
@@ -17,8 +18,9 @@ namespace epo {
 // Thread-safe. Until Serve() every call is answered with UNAVAILABLE: the model is loading.
 class Service final : public v1::EpoService::CallbackService {
  public:
-  // Both must outlive the service and every call.
-  Service(WorkerPool& pool, const StreamSources& streams) : pool_(pool), streams_(streams) {}
+  // All of it must outlive the service and every call.
+  Service(WorkerPool& pool, const StreamSources& streams, Gate& gate)
+      : pool_(pool), streams_(streams), gate_(gate) {}
 
   // `api` must outlive every call.
   void Serve(Api& api) { api_ = &api; }
@@ -57,14 +59,16 @@ class Service final : public v1::EpoService::CallbackService {
  private:
   template <class Request, class Response>
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const Request* request,
-                                   Response* response,
+                                   Response* response, Role role,
                                    absl::StatusOr<Response> (Api::*method)(const CallContext&,
                                                                            const Request&));
-  template <class Call>
-  grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context, Call call);
+  template <class Request, class Call>
+  grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context, const Request* request,
+                                  Role role, Call call);
 
   WorkerPool& pool_;
   const StreamSources streams_;
+  Gate& gate_;
   std::atomic<Api*> api_ = nullptr;
 };
 

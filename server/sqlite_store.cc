@@ -70,6 +70,14 @@ std::string RequestKey(const std::string& client, const std::string& request_id)
   return absl::StrCat(client, "/", request_id);
 }
 
+// The client's jobs that are queued or paused.
+int64_t CountWaiting(SqliteConnection& connection, const std::string& client) {
+  SqliteQuery query =
+      connection.Query("SELECT count(*) FROM jobs WHERE client = ? AND state IN (?, ?)");
+  query.BindText(1, client).BindInt(2, v1::Job::QUEUED).BindInt(3, v1::Job::PAUSED).Next();
+  return query.Int(0);
+}
+
 // Whether there was such a job.
 bool OverwriteJob(SqliteConnection& connection, const v1::Job& job) {
   return connection.Query("UPDATE jobs SET state = ?, job = ? WHERE id = ?")
@@ -170,7 +178,7 @@ absl::Status SqliteStore::Damaged(const std::string& operation) const {
 
 absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
                                                       const std::string& request_id,
-                                                      const std::string& request) {
+                                                      const std::string& request, int max_waiting) {
   const std::string operation = absl::StrCat("create job ", job.id());
   const std::string request_key = RequestKey(job.client(), request_id);
   Created created{job, true};
@@ -186,6 +194,10 @@ absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
     }
     if (FindSeq(connection, job.id())) {
       return absl::AlreadyExistsError(absl::StrCat("job ", job.id(), " exists"));
+    }
+    if (CountWaiting(connection, job.client()) >= max_waiting) {
+      return absl::OutOfRangeError(
+          absl::StrCat("client ", job.client(), " has ", max_waiting, " waiting jobs"));
     }
     connection
         .Query(

@@ -23,7 +23,7 @@ class SqliteStore final : public Store {
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::filesystem::path& dir);
 
   absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
-                                    const std::string& request) override;
+                                    const std::string& request, int max_waiting) override;
   absl::Status UpdateJob(const v1::Job& job) override;
   absl::Status AppendStep(const StepRecord& record) override;
   absl::Status DeleteJob(const std::string& id) override;

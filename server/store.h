@@ -63,13 +63,14 @@ class Store {
   // Persists a new job, surviving power loss, before it returns. `request` is what a repeat under
   // the same id is compared with. If `request_id` is not empty and an undeleted job of
   // the same client was created under it: returns that job when `request` is equal (the flag is
-  // then false), else ALREADY_EXISTS. ALREADY_EXISTS for a job id in use, too.
+  // then false), else ALREADY_EXISTS. ALREADY_EXISTS for a job id in use, too. FAILED_PRECONDITION
+  // when the client has `max_waiting` jobs that are queued or paused already.
   struct Created {
     v1::Job job;
     bool is_new;
   };
   virtual absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
-                                            const std::string& request) = 0;
+                                            const std::string& request, int max_waiting) = 0;
 
   // Overwrites a job's row; a terminal state survives power loss.
   virtual absl::Status UpdateJob(const v1::Job& job) = 0;

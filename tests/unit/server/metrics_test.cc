@@ -107,7 +107,7 @@ class TellingStore : public Store {
  public:
   explicit TellingStore(const absl::Status& answer) : answer_(answer) {}
   absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& /*request_id*/,
-                                    const std::string& /*request*/) override {
+                                    const std::string& /*request*/, int /*max_waiting*/) override {
     if (!answer_.ok()) return answer_;
     return Created{job, false};
   }
@@ -162,7 +162,7 @@ TEST(MeteredStore, TellsRefusalsFromRequestsThatCannotBeFulfilled) {
   EXPECT_TRUE(Has(metrics, "epo_store_refusing_writes 0"));
   EXPECT_TRUE(Has(metrics, R"(epo_jobs_ended_total{reason="done",state="succeeded"} 1)"));
   // The repeat of a request makes no job.
-  EXPECT_TRUE(store->CreateJob(ended, "", "").ok());
+  EXPECT_TRUE(store->CreateJob(ended, "", "", 1).ok());
   EXPECT_TRUE(Has(metrics, "epo_jobs_created_total 0"));
 }
 

@@ -72,8 +72,8 @@ class FaultyStore : public Store {
   }
 
   absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
-                                    const std::string& request) override {
-    return real_->CreateJob(job, request_id, request);
+                                    const std::string& request, int max_waiting) override {
+    return real_->CreateJob(job, request_id, request, max_waiting);
   }
   absl::Status UpdateJob(const v1::Job& job) override {
     if (full) return Refuse();
@@ -187,7 +187,7 @@ class SchedulerTest : public testing::Test {
     job.set_state(v1::Job::QUEUED);
     job.set_model_fingerprint(model_->fingerprint());
     feeds_.Open(job.id(), 0);
-    EXPECT_TRUE(store_->CreateJob(job, "", "").ok());
+    EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
     scheduler_->Submit(job, std::move(spec), "");
     return job;
   }
@@ -430,7 +430,7 @@ TEST_F(SchedulerTest, AJobOfAnotherModelFails) {
   *job.mutable_spec() = Spec(5, 1, 2);
   job.set_state(v1::Job::RUNNING);
   job.set_model_fingerprint("0123");
-  ASSERT_TRUE(store_->CreateJob(job, "", "").ok());
+  ASSERT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
   EXPECT_EQ(*RecoverJobs(converter_, *store_, feeds_, *scheduler_), 0);
   const v1::Job failed = Get("jforeign");
   EXPECT_EQ(failed.state(), v1::Job::FAILED);

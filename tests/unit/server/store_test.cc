@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -42,6 +43,9 @@ namespace epo {
 namespace {
 
 using ::testing::TempDir;
+
+// Waiting jobs of a client.
+constexpr int kNoLimit = std::numeric_limits<int>::max();
 
 #define EXPECT_STATUS(expected_code, expected_text, expression)                \
   do {                                                                         \
@@ -118,7 +122,7 @@ class StoreTest : public ::testing::Test {
     Open();
   }
   void Create(const v1::Job& job) {
-    absl::StatusOr<Store::Created> created = store_->CreateJob(job, "", "");
+    absl::StatusOr<Store::Created> created = store_->CreateJob(job, "", "", kNoLimit);
     ASSERT_TRUE(created.ok()) << created.status();
     ASSERT_TRUE(created->is_new);
   }
@@ -190,21 +194,21 @@ TEST_F(StoreTest, AnUnknownJobIsNotFound) {
 TEST_F(StoreTest, ARepeatedRequestReturnsTheFirstJob) {
   Open();
   const std::string request("re\0quest", 8);
-  ASSERT_TRUE(store_->CreateJob(MakeJob("a"), "id-1", request).value().is_new);
+  ASSERT_TRUE(store_->CreateJob(MakeJob("a"), "id-1", request, kNoLimit).value().is_new);
   const v1::Job running = MakeJob("a", v1::Job::RUNNING);
   ASSERT_TRUE(store_->UpdateJob(running).ok());
   Reopen();
-  const Store::Created repeat = store_->CreateJob(MakeJob("b"), "id-1", request).value();
+  const Store::Created repeat = store_->CreateJob(MakeJob("b"), "id-1", request, kNoLimit).value();
   EXPECT_FALSE(repeat.is_new);
   ExpectSame(repeat.job, running);
 
-  EXPECT_STATUS(kAlreadyExists, "id-1", store_->CreateJob(MakeJob("b"), "id-1", "re"));
+  EXPECT_STATUS(kAlreadyExists, "id-1", store_->CreateJob(MakeJob("b"), "id-1", "re", kNoLimit));
   EXPECT_STATUS(kNotFound, "b", store_->GetJob("b"));
-  EXPECT_TRUE(store_->CreateJob(MakeJob("b"), "id-2", request).value().is_new);
+  EXPECT_TRUE(store_->CreateJob(MakeJob("b"), "id-2", request, kNoLimit).value().is_new);
   // Without an id nothing is a repeat.
-  EXPECT_TRUE(store_->CreateJob(MakeJob("c"), "", request).value().is_new);
-  EXPECT_TRUE(store_->CreateJob(MakeJob("d"), "", request).value().is_new);
-  EXPECT_STATUS(kAlreadyExists, "job d", store_->CreateJob(MakeJob("d"), "", request));
+  EXPECT_TRUE(store_->CreateJob(MakeJob("c"), "", request, kNoLimit).value().is_new);
+  EXPECT_TRUE(store_->CreateJob(MakeJob("d"), "", request, kNoLimit).value().is_new);
+  EXPECT_STATUS(kAlreadyExists, "job d", store_->CreateJob(MakeJob("d"), "", request, kNoLimit));
 }
 
 TEST_F(StoreTest, AppendsStepsInOrderOnly) {
@@ -308,13 +312,32 @@ TEST_F(StoreTest, EachClientHasRequestIdsOfItsOwn) {
   alices.set_client("alice");
   v1::Job bobs = MakeJob("j2");
   bobs.set_client("bob");
-  ASSERT_TRUE(store_->CreateJob(alices, "uuid", "request")->is_new);
-  EXPECT_TRUE(store_->CreateJob(bobs, "uuid", "request")->is_new);
-  EXPECT_TRUE(store_->CreateJob(MakeJob("j3"), "uuid", "request")->is_new);
-  const absl::StatusOr<Store::Created> again = store_->CreateJob(bobs, "uuid", "request");
+  ASSERT_TRUE(store_->CreateJob(alices, "uuid", "request", kNoLimit)->is_new);
+  EXPECT_TRUE(store_->CreateJob(bobs, "uuid", "request", kNoLimit)->is_new);
+  EXPECT_TRUE(store_->CreateJob(MakeJob("j3"), "uuid", "request", kNoLimit)->is_new);
+  const absl::StatusOr<Store::Created> again = store_->CreateJob(bobs, "uuid", "request", kNoLimit);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_FALSE(again->is_new);
   EXPECT_EQ(again->job.id(), "j2");
+}
+
+TEST_F(StoreTest, BoundsAClientsWaitingJobs) {
+  Open();
+  const auto job = [](const std::string& id, const std::string& client,
+                      v1::Job::State state = v1::Job::QUEUED) {
+    v1::Job made = MakeJob(id, state);
+    made.set_client(client);
+    return made;
+  };
+  ASSERT_TRUE(store_->CreateJob(job("a1", "alice"), "id", "x", 2)->is_new);
+  ASSERT_TRUE(store_->CreateJob(job("a2", "alice", v1::Job::PAUSED), "", "", 2)->is_new);
+  EXPECT_STATUS(kFailedPrecondition, "alice", store_->CreateJob(job("a3", "alice"), "", "", 2));
+  EXPECT_STATUS(kNotFound, "a3", store_->GetJob("a3"));
+  EXPECT_TRUE(store_->CreateJob(job("b1", "bob"), "", "", 2)->is_new);
+  // A repeat makes no job.
+  EXPECT_FALSE(store_->CreateJob(job("a4", "alice"), "id", "x", 2)->is_new);
+  ASSERT_TRUE(store_->UpdateJob(job("a1", "alice", v1::Job::RUNNING)).ok());
+  EXPECT_TRUE(store_->CreateJob(job("a5", "alice"), "", "", 2)->is_new);
 }
 
 TEST_F(StoreTest, RefusesABadPage) {
@@ -334,14 +357,14 @@ TEST_F(StoreTest, RefusesABadPage) {
 
 TEST_F(StoreTest, DeletesAJobWithAllThatBelongsToIt) {
   Open();
-  ASSERT_TRUE(store_->CreateJob(MakeJob("a"), "id-1", "x").ok());
+  ASSERT_TRUE(store_->CreateJob(MakeJob("a"), "id-1", "x", kNoLimit).ok());
   Create(MakeJob("b"));
   Append("a", 0, 3);
   Append("b", 0, 2);
   ASSERT_TRUE(store_->DeleteJob("a").ok());
   EXPECT_STATUS(kNotFound, "no job a", store_->GetJob("a"));
   ExpectSteps("b", 2);
-  EXPECT_TRUE(store_->CreateJob(MakeJob("a"), "id-1", "y").value().is_new);
+  EXPECT_TRUE(store_->CreateJob(MakeJob("a"), "id-1", "y", kNoLimit).value().is_new);
   ExpectSteps("a", 0);
   store_.reset();
   EXPECT_EQ(SqlInt("SELECT count(*) FROM steps"), 2);
@@ -403,7 +426,7 @@ TEST_F(StoreTest, BringsTheFirstSchemaToThisOne) {
   Open();
   EXPECT_EQ(Ids(store_->ListJobs({.client = ""})->jobs), (std::vector<std::string>{"jold"}));
   const absl::StatusOr<Store::Created> again =
-      store_->CreateJob(MakeJob("jnew"), "uuid", "request");
+      store_->CreateJob(MakeJob("jnew"), "uuid", "request", kNoLimit);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->job.id(), "jold");
   Append("jold", 0, 2);
@@ -509,7 +532,7 @@ TEST_F(StoreTest, AFullDiskLosesNothing) {
   EXPECT_GT(steps, 5);
   ExpectSteps("a", steps);
   EXPECT_STATUS(kResourceExhausted, "create job b",
-                store_->CreateJob(MakeJob("b"), "", std::string(1 << 20, 'x')));
+                store_->CreateJob(MakeJob("b"), "", std::string(1 << 20, 'x'), kNoLimit));
   EXPECT_STATUS(kNotFound, "b", store_->GetJob("b"));
 
   // Space returns.
@@ -544,10 +567,10 @@ TEST_F(StoreTest, AFailedSyncIsAFailedCreate) {
   Open();
   Create(MakeJob("a"));
   g_fail_syncs = true;
-  EXPECT_STATUS(kUnavailable, "create job b", store_->CreateJob(MakeJob("b"), "id", "x"));
+  EXPECT_STATUS(kUnavailable, "create job b", store_->CreateJob(MakeJob("b"), "id", "x", kNoLimit));
   EXPECT_STATUS(kNotFound, "b", store_->GetJob("b"));
   g_fail_syncs = false;
-  EXPECT_TRUE(store_->CreateJob(MakeJob("b"), "id", "x").value().is_new);
+  EXPECT_TRUE(store_->CreateJob(MakeJob("b"), "id", "x", kNoLimit).value().is_new);
   Reopen();
   EXPECT_EQ(Ids(store_->UnfinishedJobs().value()), (std::vector<std::string>{"a", "b"}));
 }
@@ -606,7 +629,7 @@ TEST_F(StoreTest, ReadersSeeWholeStepsWhileWritersWrite) {
   };
   for (int number = first;; ++number) {
     const std::string id = absl::StrCat("job-", number);
-    if (!store->CreateJob(MakeJob(id), id, id).ok()) _exit(1);
+    if (!store->CreateJob(MakeJob(id), id, id, kNoLimit).ok()) _exit(1);
     tell();
     for (int i = 0; i < 3; ++i) {
       if (!store->AppendStep(MakeStep(id, i)).ok()) _exit(1);
