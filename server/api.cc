@@ -95,8 +95,9 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   }
   SearchSpec spec;
   if (request.has_spec()) {
-    CheckPrompts(request.spec().initial_prompts(), "spec.initial_prompts", limits_, violations);
-    if (!violations.empty()) return InvalidFields(violations);
+    const size_t before = violations.size();
+    CheckTexts(request.spec().initial_prompts(), "spec.initial_prompts", limits_, violations);
+    if (violations.size() > before) return InvalidFields(violations);
     spec = converter_.ParseSpec(request.spec(), "spec", violations);
     CheckSearch(spec.options, "spec", limits_, violations);
   } else {
@@ -253,7 +254,7 @@ void Api::Score(const CallContext& /*context*/, const v1::ScoreRequest& request,
                 std::function<bool()> abandoned, Done<v1::ScoreResponse> done) {
   if (draining_) return done(ShuttingDown());
   FieldViolations violations;
-  CheckScorePrompts(request, limits_, violations);
+  CheckScoreTexts(request, limits_, violations);
   if (!violations.empty()) return done(InvalidFields(violations));
   absl::StatusOr<std::vector<PrepareRequest>> requests = converter_.ParseScore(request);
   if (!requests.ok()) return done(requests.status());

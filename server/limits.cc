@@ -1,6 +1,7 @@
 #include "server/limits.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -37,13 +38,15 @@ constexpr Flag kCallsPerSecond = {"--max-requests-per-second-per-client",
                                   &Limits::calls_per_second_per_client,
                                   "A client's calls a second, in the long run"};
 
+bool Reported(const FieldViolations& violations, const std::string& field) {
+  return std::any_of(violations.begin(), violations.end(),
+                     [&](const FieldViolation& violation) { return violation.field == field; });
+}
+
 void Check(int64_t value, const Flag& flag, const Limits& limits, const std::string& what,
            const std::string& field, FieldViolations& violations) {
   const int limit = limits.*flag.limit;
-  if (value <= limit) return;
-  for (const FieldViolation& violation : violations) {
-    if (violation.field == field) return;
-  }
+  if (value <= limit || Reported(violations, field)) return;
   violations.push_back(
       {field, absl::StrCat(what, ", but this server takes at most ", limit, " (", flag.name, ")")});
 }
@@ -68,16 +71,27 @@ void CheckText(const std::string& text, const std::string& field, const Limits& 
         absl::StrCat("is a text of ", text.size(), " bytes"), field, violations);
 }
 
-void CheckPrompts(const google::protobuf::RepeatedPtrField<v1::Prompt>& prompts,
-                  const std::string& path, const Limits& limits, FieldViolations& violations) {
+void CheckTexts(const google::protobuf::RepeatedPtrField<v1::Prompt>& prompts,
+                const std::string& path, const Limits& limits, FieldViolations& violations) {
   for (int i = 0; i < prompts.size(); ++i) {
-    const v1::Prompt& prompt = prompts[i];
-    const std::string field = absl::StrCat(path, "[", i, "]");
-    if (prompt.has_text()) CheckText(prompt.text(), field, limits, violations);
-    if (prompt.has_ids()) {
-      Check(prompt.ids().ids_size(), kTokens, limits,
-            absl::StrCat("has ", prompt.ids().ids_size(), " tokens"), field, violations);
-    }
+    if (!prompts[i].has_text()) continue;
+    CheckText(prompts[i].text(), absl::StrCat(path, "[", i, "]"), limits, violations);
+  }
+}
+
+void CheckScoreTexts(const v1::ScoreRequest& request, const Limits& limits,
+                     FieldViolations& violations) {
+  Check(request.prompts_size(), kScorePrompts, limits,
+        absl::StrCat("has ", request.prompts_size(), " entries"), "prompts", violations);
+  CheckTexts(request.prompts(), "prompts", limits, violations);
+}
+
+void CheckScore(const std::vector<PrepareRequest>& requests, const Limits& limits,
+                FieldViolations& violations) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const size_t tokens = requests[i].prompt.size();
+    Check(static_cast<int64_t>(tokens), kTokens, limits, absl::StrCat("has ", tokens, " tokens"),
+          absl::StrCat("prompts[", i, "]"), violations);
   }
 }
 
@@ -89,27 +103,14 @@ void CheckSearch(const SearchOptions& options, const std::string& path, const Li
   };
   check(options.tokens, kTokens, "tokens");
   check(options.population, kPopulation, "population");
-  const int64_t children = int64_t{options.population} * options.children_per_parent;
-  Check(children, kChildren, limits, absl::StrCat("times population is ", children),
-        absl::StrCat(path, ".children_per_parent"), violations);
+  // Of a bad factor the product says nothing new.
+  if (!Reported(violations, absl::StrCat(path, ".population"))) {
+    const int64_t children = int64_t{options.population} * options.children_per_parent;
+    Check(children, kChildren, limits, absl::StrCat("times population is ", children),
+          absl::StrCat(path, ".children_per_parent"), violations);
+  }
   check(options.iterations, kIterations, "iterations");
   check(options.top_k, kTopK, "top_k");
-}
-
-void CheckScorePrompts(const v1::ScoreRequest& request, const Limits& limits,
-                       FieldViolations& violations) {
-  Check(request.prompts_size(), kScorePrompts, limits,
-        absl::StrCat("has ", request.prompts_size(), " entries"), "prompts", violations);
-  CheckPrompts(request.prompts(), "prompts", limits, violations);
-}
-
-void CheckScore(const std::vector<PrepareRequest>& requests, const Limits& limits,
-                FieldViolations& violations) {
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const size_t tokens = requests[i].prompt.size();
-    Check(static_cast<int64_t>(tokens), kTokens, limits, absl::StrCat("has ", tokens, " tokens"),
-          absl::StrCat("prompts[", i, "]"), violations);
-  }
 }
 
 }  // namespace epo

@@ -51,21 +51,21 @@ struct Limits {
 void AddLimitOptions(CLI::App& app, Limits& limits);
 
 // Each of these adds what is over a limit to `violations`; a field that is already there is left
-// out. Absent fields count with their defaults.
+// out.
 
-// Texts are checked before they are tokenized, and so are lists of ids before they are copied.
-void CheckPrompts(const google::protobuf::RepeatedPtrField<v1::Prompt>& prompts,
-                  const std::string& path, const Limits& limits, FieldViolations& violations);
+// For before texts are tokenized.
 void CheckText(const std::string& text, const std::string& field, const Limits& limits,
                FieldViolations& violations);
-void CheckSearch(const SearchOptions& options, const std::string& path, const Limits& limits,
-                 FieldViolations& violations);
-// The number of prompts, and each of them as in CheckPrompts().
-void CheckScorePrompts(const v1::ScoreRequest& request, const Limits& limits,
-                       FieldViolations& violations);
-// The prompts of a Score call, tokenized.
+void CheckTexts(const google::protobuf::RepeatedPtrField<v1::Prompt>& prompts,
+                const std::string& path, const Limits& limits, FieldViolations& violations);
+// The number of prompts of a Score call and their texts.
+void CheckScoreTexts(const v1::ScoreRequest& request, const Limits& limits,
+                     FieldViolations& violations);
+// For after: the prompts of a Score call, and a job's search with its defaults.
 void CheckScore(const std::vector<PrepareRequest>& requests, const Limits& limits,
                 FieldViolations& violations);
+void CheckSearch(const SearchOptions& options, const std::string& path, const Limits& limits,
+                 FieldViolations& violations);
 
 }  // namespace epo
 

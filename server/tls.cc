@@ -84,8 +84,9 @@ void WarnOf(const TlsPems& pems, const TlsFiles& files) {
 
 grpc_ssl_server_certificate_config* MakeConfig(const TlsPems& pems) {
   const grpc_ssl_pem_key_cert_pair pair = {pems.key.c_str(), pems.certificate.c_str()};
-  return grpc_ssl_server_certificate_config_create(
-      pems.client_ca.empty() ? nullptr : pems.client_ca.c_str(), &pair, 1);
+  // gRPC wants authorities here even if it is to ask no client for a certificate.
+  const std::string& authorities = pems.client_ca.empty() ? pems.certificate : pems.client_ca;
+  return grpc_ssl_server_certificate_config_create(authorities.c_str(), &pair, 1);
 }
 
 // What gRPC offers in C only: it asks at each new connection whether there are other certificates.

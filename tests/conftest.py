@@ -72,7 +72,7 @@ def free_port():
 class Server:
     """A running epo-server process."""
 
-    def __init__(self, command, address, state_dir, log_path, stubs):
+    def __init__(self, command, address, state_dir, log_path, stubs, credentials=None):
         import grpc
 
         self.command = [str(c) for c in command]
@@ -82,7 +82,7 @@ class Server:
         self._stubs = stubs
         with open(log_path, "ab") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.channel = grpc.insecure_channel(address)
+        self.channel = grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
         self.stub = stubs.grpc.EpoServiceStub(self.channel)
 
     def wait_serving(self, timeout=180):
@@ -134,9 +134,9 @@ class ServerFactory:
         self._tmp_path = tmp_path
         self.servers = []
 
-    def __call__(self, model, *flags, dtype="float32", state_dir=None, port=None, wait=True):
+    def __call__(self, model, *flags, dtype="float32", state_dir=None, port=None, wait=True, credentials=None):
         """A server on `model` that is SERVING (or, with wait=False, only started). `flags` are further command-line flags; a second
-        call with the first one's `state_dir` (and `port`) is a restart."""
+        call with the first one's `state_dir` (and `port`) is a restart. `credentials` are grpcio's, for a server with TLS."""
         number = len(self.servers)
         state_dir = state_dir or self._tmp_path / f"state-{number}"
         address = f"127.0.0.1:{port or free_port()}"
@@ -144,7 +144,7 @@ class ServerFactory:
         command += ["--listen", address, "--state-dir", state_dir, *flags]
         if "--metrics-listen" not in flags:
             command += ["--metrics-listen", "127.0.0.1:0"]
-        server = Server(command, address, state_dir, self._tmp_path / f"server-{number}.log", self._stubs)
+        server = Server(command, address, state_dir, self._tmp_path / f"server-{number}.log", self._stubs, credentials)
         self.servers.append(server)
         return server.wait_serving() if wait else server
 

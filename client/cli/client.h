@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "client/cli/credentials.h"
 #include "epo/v1/service.grpc.pb.h"
 
 namespace epo::cli {
@@ -19,10 +20,13 @@ class Client {
   using Stub = v1::EpoService::Stub;
 
   // Connects to nothing yet. `server` is HOST:PORT or another gRPC target.
-  explicit Client(std::string server);
+  explicit Client(std::string server, Credentials credentials = {});
 
   const std::string& server() const { return server_; }
   Stub& stub() { return *stub_; }
+
+  // Puts the API key, if there is one, on a call that is about to start.
+  void Authorize(grpc::ClientContext& context) const;
 
   // OK once there is a connection or the server refused one, so that a call goes through or says
   // why at once; UNAVAILABLE after 5 s without an answer; CANCELLED soon after `stop` became true.
@@ -35,6 +39,7 @@ class Client {
                     absl::Duration timeout = absl::Seconds(30)) {
     if (grpc::Status status = Connect(); !status.ok()) return status;
     grpc::ClientContext context;
+    Authorize(context);
     context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
     return (*stub_.*method)(&context, request, reply);
   }
@@ -43,6 +48,7 @@ class Client {
   static const std::atomic<bool> kNever;
 
   std::string server_;
+  Credentials credentials_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<Stub> stub_;
 };

@@ -3,7 +3,11 @@
 namespace epo::cli {
 
 Client& Session::client() {
-  if (client_ == nullptr) client_ = std::make_unique<Client>(settings_.server);
+  if (client_ == nullptr) {
+    absl::StatusOr<Credentials> credentials = ReadCredentials(settings_);
+    if (!credentials.ok()) throw CLI::ValidationError(std::string(credentials.status().message()));
+    client_ = std::make_unique<Client>(settings_.server, *std::move(credentials));
+  }
   return *client_;
 }
 

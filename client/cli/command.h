@@ -23,7 +23,7 @@ class Session {
   const Terminal& terminal() const { return terminal_; }
   bool table() const { return settings_.format == Format::kTable; }
   // The connection, made when first asked for: gRPC starts threads, and some commands must block
-  // signals before.
+  // signals before. Throws CLI::ValidationError when what the settings name for it cannot be used.
   Client& client();
 
  private:
@@ -67,6 +67,9 @@ void AddCompletion(Commands& commands);
 
 // The required positional JOB.
 void AddJobArgument(CLI::App* app, std::string& id);
+
+// Options of the root in this group stand in the help of `epo info`, which has room for them.
+inline constexpr char kConnectionGroup[] = "Connection";
 
 // Help of the root and of its subcommands that fits a screen.
 std::shared_ptr<CLI::FormatterBase> HelpFormatter();

@@ -37,6 +37,29 @@ constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
     {"text", "TEXT"},
 };
 
+// What keeps a connection from being made where there is a server: what gRPC says of it, and what
+// that means.
+struct ConnectionFailure {
+  std::string_view sign;
+  std::string_view meaning;
+};
+constexpr ConnectionFailure kConnectionFailures[] = {
+    {"certificate verify failed",
+     "its certificate is not from whom is trusted, or not valid now (--tls-ca names the "
+     "authorities)"},
+    {"is not in peer certificate",
+     "its certificate is for other names; give --server one of those"},
+    {"wrong version number", "it does not speak TLS; leave out --tls, or set EPO_TLS=0"},
+    {"empty address list",
+     "the files of --tls-ca, --tls-cert and --tls-key cannot be used together"},
+    {"Socket closed",
+     "it closed the connection; does it want TLS (--tls), or a certificate (--tls-cert and "
+     "--tls-key)?"},
+    {"Connection reset by peer",
+     "it closed the connection; does it want TLS (--tls), or a certificate (--tls-cert and "
+     "--tls-key)?"},
+};
+
 const char* CodeName(grpc::StatusCode code) {
   constexpr std::array kNames = {"OK",
                                  "CANCELLED",
@@ -131,6 +154,14 @@ std::vector<std::string> ErrorLines(const grpc::Status& status, const std::strin
   const std::string& message = status.error_message();
   // With details it is an answer of the server's own, such as that it is shutting down.
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
+    // Not for a connection that was there: "Socket closed" alone is a server that died.
+    const bool connecting =
+        message.rfind("failed to connect", 0) == 0 || message.rfind("empty address list", 0) == 0;
+    for (const auto& [sign, meaning] : kConnectionFailures) {
+      if (!connecting || message.find(sign) == std::string::npos) continue;
+      return {Escape(absl::StrCat("cannot reach the server at ", server, ": ",
+                                  absl::string_view(meaning.data(), meaning.size())))};
+    }
     return {Escape(
         absl::StrCat("cannot reach the server at ", server, ": ", ConnectionProblem(status),
                      "; is epo-server running there? (--server or EPO_SERVER names another)"))};

@@ -32,16 +32,29 @@ std::string Named(const CLI::Option* option) {
   return value.empty() || value == " " ? name : absl::StrCat(name, " ", value);
 }
 
+std::vector<Row> ConnectionRows(const CLI::App* root) {
+  std::vector<Row> rows;
+  for (const CLI::Option* option : root->get_options()) {
+    if (option->get_group() == kConnectionGroup) {
+      rows.emplace_back(Named(option), option->get_description());
+    }
+  }
+  return rows;
+}
+
 std::vector<Row> OptionRows(const CLI::App* app) {
   std::vector<Row> positionals;
   std::vector<Row> options;
   const CLI::Option* help = app->get_help_ptr();
   for (const CLI::Option* option : app->get_options()) {
-    if (option == help) continue;
+    if (option == help || option->get_group() == kConnectionGroup) continue;
     (option->get_positional() ? positionals : options)
         .emplace_back(Named(option), option->get_description());
   }
   positionals.insert(positionals.end(), options.begin(), options.end());
+  if (!ConnectionRows(app).empty()) {
+    positionals.emplace_back("--tls, --api-key-file, ...", "See epo info --help");
+  }
   if (help != nullptr) positionals.emplace_back(Named(help), help->get_description());
   return positionals;
 }
@@ -67,9 +80,13 @@ class Formatter : public CLI::FormatterBase {
  public:
   std::string make_help(const CLI::App* app, std::string /*name*/,
                         CLI::AppFormatMode /*mode*/) const override {
-    if (app->get_parent() != nullptr) {
-      return absl::StrCat(Usage(app), "\n", app->get_description(), "\n\n", Rows(OptionRows(app)),
-                          "\n", app->get_footer(), "\n");
+    if (const CLI::App* root = app->get_parent(); root != nullptr) {
+      std::string rows = Rows(OptionRows(app));
+      if (app->get_name() == "info") {
+        absl::StrAppend(&rows, "\nFor every command:\n", Rows(ConnectionRows(root)));
+      }
+      return absl::StrCat(Usage(app), "\n", app->get_description(), "\n\n", rows, "\n",
+                          app->get_footer(), "\n");
     }
     std::vector<Row> commands;
     for (const CLI::App* command : app->get_subcommands({})) {

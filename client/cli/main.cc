@@ -26,13 +26,9 @@ int UsageError(const std::string& message, const std::string& command) {
 }
 
 absl::StatusOr<Settings> ReadSettings(const PartialSettings& flags) {
-  PartialSettings environment;
-  if (const char* server = std::getenv("EPO_SERVER"); server != nullptr && *server != '\0') {
-    environment.server = server;
-  }
   const auto profile = ReadProfile(ProfilePath());
   if (!profile.ok()) return profile.status();
-  return ResolveSettings(flags, environment, *profile);
+  return ResolveSettings(flags, ReadEnvironment(), *profile);
 }
 
 // CLI11 only misses a subcommand where there is an unknown one.
@@ -41,6 +37,20 @@ std::string Message(const CLI::App& app, const CLI::ParseError& error) {
   if (!app.get_subcommands().empty() || rest.empty()) return error.what();
   const bool option = rest.front().front() == '-';
   return absl::StrCat("unknown ", option ? "option" : "command", " '", rest.front(), "'");
+}
+
+void AddConnectionOptions(CLI::App& app, PartialSettings& flags) {
+  const auto add = [&](const char* name, std::optional<std::string>& value,
+                       const char* description) {
+    app.add_option(name, value, description)->option_text("FILE")->group(kConnectionGroup);
+  };
+  app.add_flag_callback(
+         "--tls", [&flags] { flags.tls = "true"; }, "Encrypt, and check the server (EPO_TLS=1)")
+      ->group(kConnectionGroup);
+  add("--tls-ca", flags.tls_ca, "Whom to trust; the system's authorities (EPO_TLS_CA)");
+  add("--tls-cert", flags.tls_cert, "A certificate of the client's own (EPO_TLS_CERT)");
+  add("--tls-key", flags.tls_key, "The certificate's key (EPO_TLS_KEY)");
+  add("--api-key-file", flags.api_key_file, "The API key (EPO_API_KEY_FILE; EPO_API_KEY: the key)");
 }
 
 int Run(std::vector<std::string> arguments) {
@@ -52,6 +62,7 @@ int Run(std::vector<std::string> arguments) {
   app.add_option("--server", flags.server, "The server, or EPO_SERVER (127.0.0.1:50051)")
       ->option_text("ADDR");
   app.add_option("-o,--output", flags.output, "table, json or jsonl")->option_text("FORMAT");
+  AddConnectionOptions(app, flags);
   app.set_version_flag("--version", "epo " EPO_VERSION, "Show the version");
   app.require_subcommand(1);
   app.footer(

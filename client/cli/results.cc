@@ -65,6 +65,7 @@ int ShowHistory(Session& session, const std::string& id) {
   v1::GetHistoryRequest request;
   request.set_id(id);
   grpc::ClientContext context;
+  session.client().Authorize(context);
   const auto reader = session.client().stub().GetHistory(&context, request);
   ListPrinter printer("iterations", session.settings().format);
   std::vector<std::vector<std::string>> rows;

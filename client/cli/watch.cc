@@ -35,6 +35,7 @@ class Stream {
 
  private:
   grpc::Status Read(Client& client, const v1::WatchJobRequest& request) {
+    client.Authorize(context_);
     const auto reader = client.stub().WatchJob(&context_, request);
     v1::WatchJobResponse response;
     while (reader->Read(&response)) {

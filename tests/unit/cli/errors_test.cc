@@ -62,6 +62,19 @@ TEST(ErrorLinesTest, UnreachableIsToldFromAServersOwnRefusal) {
               ElementsAre("draining (UNAVAILABLE)"));
 }
 
+TEST(ErrorLinesTest, AConnectionThatTlsPreventsIsExplained) {
+  const auto line = [](const std::string& message) {
+    return ErrorLines({grpc::StatusCode::UNAVAILABLE, message}, "gpu1:1").front();
+  };
+  const std::string failed = "failed to connect to all addresses; last error: UNKNOWN: ipv4:1:1: ";
+  EXPECT_EQ(line(failed + "Ssl handshake failed: SSL_ERROR_SSL: error:0A00010B:SSL "
+                          "routines::wrong version number"),
+            "cannot reach the server at gpu1:1: it does not speak TLS; leave out --tls, or set "
+            "EPO_TLS=0");
+  EXPECT_THAT(line(failed + "Socket closed"), testing::HasSubstr("does it want TLS (--tls)"));
+  EXPECT_THAT(line("Socket closed"), testing::HasSubstr("is epo-server running there?"));
+}
+
 // Every field of a job's spec and of its objective that is no message has a flag, but for what only
 // a message of its own can hold.
 TEST(FlagOfFieldTest, EveryFieldOfTheSpecHasAFlag) {

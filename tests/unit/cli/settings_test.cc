@@ -41,6 +41,70 @@ TEST(SettingsTest, BadValuesAreNamed) {
   EXPECT_FALSE(ResolveSettings({"", std::nullopt}, {}, {}).ok());
 }
 
+TEST(SettingsTest, AFileForTlsTurnsItOnUnlessASourceSaysNo) {
+  PartialSettings ca;
+  ca.tls_ca = "ca.pem";
+  EXPECT_TRUE(ResolveSettings({}, {}, ca)->tls);
+  EXPECT_EQ(ResolveSettings({}, {}, ca)->tls_ca, "ca.pem");
+  EXPECT_FALSE(ResolveSettings({}, {}, {})->tls);
+  for (const auto& [text, on] :
+       {std::pair{"1", true}, {"true", true}, {"on", true}, {"0", false}, {"no", false}}) {
+    PartialSettings environment;
+    environment.tls = text;
+    EXPECT_EQ(ResolveSettings({}, environment, ca)->tls, on) << text;
+    EXPECT_EQ(ResolveSettings({}, environment, {})->tls, on) << text;
+  }
+  PartialSettings bad;
+  bad.tls = "perhaps";
+  EXPECT_THAT(std::string(ResolveSettings({}, bad, {}).status().message()), HasSubstr("'perhaps'"));
+}
+
+TEST(SettingsTest, ACertificateAndItsKeyComeTogether) {
+  PartialSettings certificate;
+  certificate.tls_cert = "cert.pem";
+  PartialSettings key;
+  key.tls_key = "key.pem";
+  EXPECT_THAT(std::string(ResolveSettings(certificate, {}, {}).status().message()),
+              HasSubstr("--tls-key"));
+  EXPECT_THAT(std::string(ResolveSettings({}, {}, key).status().message()),
+              HasSubstr("--tls-cert"));
+  const auto both = ResolveSettings(certificate, {}, key);
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_TRUE(both->tls);
+  EXPECT_EQ(both->tls_key, "key.pem");
+}
+
+TEST(SettingsTest, TheNearestSourceOfAnApiKeyCounts) {
+  PartialSettings flags;
+  flags.api_key_file = "flag";
+  PartialSettings environment;
+  environment.api_key = "variable";
+  environment.api_key_file = "file";
+  PartialSettings profile;
+  profile.api_key_file = "profile";
+  const auto key = [](const absl::StatusOr<Settings>& settings) {
+    return settings->api_key + ";" + settings->api_key_file;
+  };
+  EXPECT_EQ(key(ResolveSettings(flags, environment, profile)), ";flag");
+  EXPECT_EQ(key(ResolveSettings({}, environment, profile)), "variable;");
+  environment.api_key.reset();
+  EXPECT_EQ(key(ResolveSettings({}, environment, profile)), ";file");
+  EXPECT_EQ(key(ResolveSettings({}, {}, profile)), ";profile");
+}
+
+TEST(ProfileTest, ReadsHowToConnect) {
+  const auto profile = Profile(
+      "tls = true\ntls-ca = \"ca.pem\"\ntls-cert = \"c\"\ntls-key = \"k\"\napi-key-file = \"a\"\n");
+  ASSERT_TRUE(profile.ok()) << profile.status();
+  const auto settings = ResolveSettings({}, {}, *profile);
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_TRUE(settings->tls);
+  EXPECT_EQ(settings->tls_ca + settings->tls_cert + settings->tls_key + settings->api_key_file,
+            "ca.pemcka");
+  // A key in plain belongs into a file of its own.
+  EXPECT_FALSE(Profile("api-key = \"epo_abc\"\n").ok());
+}
+
 TEST(ProfileTest, ReadsToml) {
   const auto profile = Profile("# mine\nserver = \"gpu1:50051\"\noutput = 'json' # machine\n");
   ASSERT_TRUE(profile.ok()) << profile.status();

@@ -38,7 +38,7 @@ TEST(LimitsTest, TakeWhatIsAtThem) {
     if (request.prompts_size() < 2) request.add_prompts();
     request.mutable_prompts(1)->mutable_ids()->add_ids(id);
   }
-  CheckScorePrompts(request, kSmall, violations);
+  CheckScoreTexts(request, kSmall, violations);
   CheckText("four", "text", kSmall, violations);
   CheckScore({{.prompt = {1, 2, 3}}}, kSmall, violations);
   EXPECT_EQ(Found(violations), "");
@@ -47,15 +47,20 @@ TEST(LimitsTest, TakeWhatIsAtThem) {
 TEST(LimitsTest, NameTheFieldTheLimitAndTheFlag) {
   FieldViolations violations;
   CheckSearch(
-      {.tokens = 4, .population = 6, .children_per_parent = 4, .top_k = 10, .iterations = 8},
+      {.tokens = 4, .population = 5, .children_per_parent = 5, .top_k = 10, .iterations = 8},
       "spec", kSmall, violations);
   EXPECT_EQ(Found(violations),
             "spec.tokens: is 4, but this server takes at most 3 (--max-tokens)\n"
-            "spec.population: is 6, but this server takes at most 5 (--max-population)\n"
-            "spec.children_per_parent: times population is 24, but this server takes at most 20 "
+            "spec.children_per_parent: times population is 25, but this server takes at most 20 "
             "(--max-children)\n"
             "spec.iterations: is 8, but this server takes at most 7 (--max-iterations)\n"
             "spec.top_k: is 10, but this server takes at most 9 (--max-top-k)\n");
+
+  violations.clear();
+  CheckSearch({.tokens = 2, .population = 6, .children_per_parent = 9, .top_k = 1, .iterations = 1},
+              "spec", kSmall, violations);
+  EXPECT_EQ(Found(violations),
+            "spec.population: is 6, but this server takes at most 5 (--max-population)\n");
 }
 
 TEST(LimitsTest, CountTheDefaultsOfAbsentFields) {
@@ -74,8 +79,10 @@ TEST(LimitsTest, BoundTextsAndIdsOfPrompts) {
   }
   request.add_prompts()->set_text("");
   FieldViolations violations;
-  CheckScorePrompts(request, kSmall, violations);
-  CheckScore({{.prompt = {1, 2, 3, 4}}, {.prompt = {1}}}, kSmall, violations);
+  CheckScoreTexts(request, kSmall, violations);
+  // The first one's text was found to be too long already.
+  CheckScore({{.prompt = {1, 2, 3, 4}}, {.prompt = {1, 2, 3, 4}}, {.prompt = {1}}}, kSmall,
+             violations);
   EXPECT_EQ(Found(violations),
             "prompts: has 3 entries, but this server takes at most 2 (--max-score-prompts)\n"
             "prompts[0]: is a text of 5 bytes, but this server takes at most 4 (--max-text-bytes)\n"
