@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "server/log.h"
 #include "server/status.h"
 
 namespace epo {
@@ -145,6 +146,7 @@ void Gate::LogRefusal(std::string_view method, const CallContext& context,
     ++unlogged_;
     return;
   }
+  const LogScope scope({.client = context.client});
   spdlog::warn("{} refused, from {}: {}{}", method, context.peer, Describe(why),
                unlogged_ == 0 ? "" : absl::StrCat("; ", unlogged_, " more refusals before"));
   unlogged_ = 0;
