@@ -63,7 +63,7 @@ class Store {
   // Persists a new job, surviving power loss, before it returns. `request` is what a repeat under
   // the same id is compared with. If `request_id` is not empty and an undeleted job of
   // the same client was created under it: returns that job when `request` is equal (the flag is
-  // then false), else ALREADY_EXISTS. ALREADY_EXISTS for a job id in use, too. FAILED_PRECONDITION
+  // then false), else ALREADY_EXISTS. ALREADY_EXISTS for a job id in use, too. OUT_OF_RANGE
   // when the client has `max_waiting` jobs that are queued or paused already.
   struct Created {
     v1::Job job;

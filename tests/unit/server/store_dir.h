@@ -37,7 +37,7 @@ class StoreDirTest : public testing::Test {
     job.set_id(id);
     job.set_state(state);
     if (end_seconds > 0) job.mutable_end_time()->set_seconds(end_seconds);
-    const auto created = store_->CreateJob(job, "request-" + id, std::string(bytes, 'x'));
+    const auto created = store_->CreateJob(job, "request-" + id, std::string(bytes, 'x'), 1000);
     ASSERT_TRUE(created.ok()) << created.status();
   }
 

@@ -331,7 +331,7 @@ TEST_F(StoreTest, BoundsAClientsWaitingJobs) {
   };
   ASSERT_TRUE(store_->CreateJob(job("a1", "alice"), "id", "x", 2)->is_new);
   ASSERT_TRUE(store_->CreateJob(job("a2", "alice", v1::Job::PAUSED), "", "", 2)->is_new);
-  EXPECT_STATUS(kFailedPrecondition, "alice", store_->CreateJob(job("a3", "alice"), "", "", 2));
+  EXPECT_STATUS(kOutOfRange, "alice", store_->CreateJob(job("a3", "alice"), "", "", 2));
   EXPECT_STATUS(kNotFound, "a3", store_->GetJob("a3"));
   EXPECT_TRUE(store_->CreateJob(job("b1", "bob"), "", "", 2)->is_new);
   // A repeat makes no job.
