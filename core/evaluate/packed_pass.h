@@ -34,8 +34,17 @@ class PackedPass {
                          EvaluatorCounters& counters) = 0;
 };
 
-// By tensor operations: any device, any dtype.
+// What the sizes of a pass are rounded up to.
+struct PassBuckets {
+  int64_t rows = 1;
+  int64_t candidates = 1;
+  int64_t parents = 1;
+};
+
+// By tensor operations: any device, any dtype. Without buckets given: none on a CPU, a GPU's on
+// one.
 std::unique_ptr<PackedPass> MakeTensorPass(const Model& model);
+std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, const PassBuckets& buckets);
 
 // By matrix products and the row kernels of kernels.h: a CPU model of up to 32 bits, computing in
 // float32. With CpuProducts::kLibrary the weights' dtype must be one that the CPU multiplies in.

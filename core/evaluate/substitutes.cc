@@ -107,7 +107,7 @@ std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const Substit
     // Ties fall as in the reference implementation, which calls the same kernel.
     const at::Tensor best =
         std::get<1>(
-            gradients.narrow(0, 0, static_cast<int64_t>(some.size())).neg().topk(deepest + 1))
+            gradients.narrow(0, 0, static_cast<int64_t>(some.size())).neg_().topk(deepest + 1))
             .to(at::kCPU)
             .contiguous();
     for (size_t i = 0; i < some.size(); ++i) {

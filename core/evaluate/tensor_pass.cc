@@ -13,17 +13,42 @@
 namespace epo {
 namespace {
 
-// Rows of the head at a time, and columns: the tile of logits stays small.
-constexpr int64_t kHeadRows = 256;
-constexpr int64_t kHeadColumns = 1024;
+// Rows of the head at a time, and columns. On a CPU the tile of logits stays in a cache; on a GPU
+// it is large enough to fill the device and small enough never to matter in its memory.
+struct HeadTile {
+  int64_t rows;
+  int64_t columns;
+};
+HeadTile TileOn(const c10::Device& device) {
+  return device.is_cpu() ? HeadTile{256, 1024} : HeadTile{4096, 8192};
+}
+
+// On a GPU, sizes are rounded up to these, so that steps repeat a few shapes: kernels are chosen
+// and memory is laid out once for each, and a captured graph fits many steps.
+constexpr PassBuckets kGpuBuckets{.rows = 256, .candidates = 64, .parents = 8};
+
+int64_t RoundUp(int64_t size, int64_t bucket) { return (size + bucket - 1) / bucket * bucket; }
+
+// `layout` with rows rounded up: at each layer some that are no longer needed stay, and at the end
+// stand rows of a candidate that nobody asked for, `candidates`.
+Layout Pad(Layout layout, int64_t candidates, const PassBuckets& buckets) {
+  const int64_t rows = RoundUp(std::ssize(layout.ids), buckets.rows);
+  layout.ids.resize(rows, 0);
+  layout.positions.resize(rows, 0);
+  layout.candidate.resize(rows, candidates);
+  for (int64_t& needed : layout.rows_at) needed = RoundUp(needed, buckets.rows);
+  layout.labels.resize(RoundUp(layout.predicting, buckets.rows), 0);
+  return layout;
+}
 
 // A candidate's rows attend to its parent's keys before the change and to its own after it. Rows
 // are spread into one padded batch of [candidates, length]; what a row must not see is after it and
 // falls to the causal mask.
 class CandidateAttention final : public RowAttention {
  public:
+  // `layout` may have rows of one more candidate.
   CandidateAttention(const Model& model, std::span<const Candidate> candidates,
-                     const Layout& layout)
+                     const Layout& layout, const PassBuckets& buckets)
       : config_(model.config()) {
     const c10::Device device = model.weights().device();
     std::map<const Prepared*, int64_t> index;
@@ -45,7 +70,11 @@ class CandidateAttention final : public RowAttention {
       const int64_t missing = length_ - static_cast<int64_t>(parent->ids.size());
       padded.push_back(at::constant_pad_nd(parent->keys_values, {0, 0, 0, 0, 0, missing}));
     }
+    padded.resize(RoundUp(std::ssize(padded), buckets.parents), padded[0]);
     parents_ = at::stack(padded);
+    const int64_t spare =
+        std::ssize(layout.ids) > 0 && layout.candidate.back() == std::ssize(candidates);
+    parent_of.resize(RoundUp(std::ssize(candidates) + spare, buckets.candidates), 0);
     parent_of_ = ToDevice(parent_of, device);
     candidate_ = ToDevice(layout.candidate, device);
     position_ = ToDevice(layout.positions, device);
@@ -91,14 +120,15 @@ at::Tensor Surprisal(const Model& model, const at::Tensor& normed, const at::Ten
   const LinearWeights& head = model.weights().head;
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
   const int64_t vocab = head.weight.size(0);
+  const HeadTile tile = TileOn(normed.device());
   std::vector<at::Tensor> parts;
-  for (int64_t row = 0; row < normed.size(0); row += kHeadRows) {
-    const int64_t rows = std::min(kHeadRows, normed.size(0) - row);
+  for (int64_t row = 0; row < normed.size(0); row += tile.rows) {
+    const int64_t rows = std::min(tile.rows, normed.size(0) - row);
     const at::Tensor x = normed.narrow(0, row, rows);
     const at::Tensor label = labels.narrow(0, row, rows);
     std::vector<at::Tensor> partial;
-    for (int64_t column = 0; column < vocab; column += kHeadColumns) {
-      const int64_t columns = std::min(kHeadColumns, vocab - column);
+    for (int64_t column = 0; column < vocab; column += tile.columns) {
+      const int64_t columns = std::min(tile.columns, vocab - column);
       at::Tensor logits = at::matmul(x, head.weight.narrow(0, column, columns).t());
       if (head.bias.defined()) logits.add_(head.bias.narrow(0, column, columns));
       partial.push_back(at::logsumexp(logits.to(wide), {1}));
@@ -111,49 +141,79 @@ at::Tensor Surprisal(const Model& model, const at::Tensor& normed, const at::Ten
   return at::cat(parts);
 }
 
-std::vector<double> ToVector(const at::Tensor& values) {
-  const at::Tensor host = values.to(at::kCPU, at::kDouble).contiguous();
-  return std::vector<double>(host.const_data_ptr<double>(),
-                             host.const_data_ptr<double>() + host.numel());
-}
+// Values on the device that the host wants, and where each goes. They come back in one transfer,
+// the only time that the host waits for the device in a pass.
+class Results {
+ public:
+  // `values` is one-dimensional; its i-th goes to *to[i].
+  void Want(const at::Tensor& values, const std::vector<double*>& to) {
+    values_.push_back(values);
+    to_.insert(to_.end(), to.begin(), to.end());
+  }
 
-std::vector<double> ChangeSurprisal(std::span<const Candidate> candidates) {
-  std::vector<at::Tensor> log_probs;
-  for (const Candidate& candidate : candidates) {
-    if (candidate.first_changed == 0) continue;
-    const auto* parent = static_cast<const PreparedPrompt*>(candidate.parent);
-    log_probs.push_back(
-        parent->log_probs.select(0, candidate.first_changed - 1).select(0, candidate.tokens[0]));
+  void Fetch() {
+    if (values_.empty()) return;
+    const at::Tensor host = at::cat(values_).to(at::kCPU, at::kDouble).contiguous();
+    for (size_t i = 0; i < to_.size(); ++i) *to_[i] = host.const_data_ptr<double>()[i];
   }
-  std::vector<double> nats(candidates.size(), 0.0);
-  if (log_probs.empty()) return nats;
-  const std::vector<double> known = ToVector(at::stack(log_probs));
-  size_t next = 0;
-  for (size_t c = 0; c < candidates.size(); ++c) {
-    if (candidates[c].first_changed > 0) nats[c] = -known[next++];
+
+ private:
+  std::vector<at::Tensor> values_;
+  std::vector<double*> to_;
+};
+
+// Elements of a matrix, and where each goes.
+struct Picks {
+  std::vector<int64_t> rows;
+  std::vector<int64_t> columns;
+  std::vector<double*> to;
+
+  void Add(int64_t row, int64_t column, double* where) {
+    rows.push_back(row);
+    columns.push_back(column);
+    to.push_back(where);
   }
-  return nats;
-}
+  at::Tensor Of(const at::Tensor& matrix) const {
+    return matrix.index({ToDevice(rows, matrix.device()), ToDevice(columns, matrix.device())});
+  }
+};
 
 class TensorPass final : public PackedPass {
  public:
-  explicit TensorPass(const Model& model) : model_(model) {}
+  TensorPass(const Model& model, const PassBuckets& buckets) : model_(model), buckets_(buckets) {}
 
-  PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
+  PassResult Run(std::span<const Candidate> candidates, const Layout& needed,
                  EvaluatorCounters& counters) override {
     const at::AutoGradMode no_grad(false);
     const ModelConfig& config = model_.config();
     const c10::Device device = model_.weights().device();
     const Decoder decoder(model_);
+    const c10::ScalarType wide = AccumulationType(model_.weights().dtype());
     PassResult result;
-    result.change_surprisal = ChangeSurprisal(candidates);
+    result.targets.resize(candidates.size());
+    result.change_surprisal.resize(candidates.size());
+    result.surprisal.resize(needed.predicting);
+    Results results;
+    const Layout layout = Pad(needed, std::ssize(candidates), buckets_);
+
+    std::map<const PreparedPrompt*, Picks> changes;
+    std::map<int64_t, Picks> targets;
+    for (size_t c = 0; c < candidates.size(); ++c) {
+      const auto* parent = static_cast<const PreparedPrompt*>(candidates[c].parent);
+      targets[parent->goal.layer].Add(layout.last_row[c], parent->goal.neuron, &result.targets[c]);
+      if (candidates[c].first_changed == 0) continue;
+      changes[parent].Add(candidates[c].first_changed - 1, candidates[c].tokens[0],
+                          &result.change_surprisal[c]);
+    }
+    for (const auto& [parent, picks] : changes) {
+      results.Want(picks.Of(parent->log_probs).neg(), picks.to);
+    }
     at::Tensor residual;
     {
       const PhaseTimer timer(counters.layer_seconds);
-      CandidateAttention attention(model_, candidates, layout);
+      CandidateAttention attention(model_, candidates, layout, buckets_);
       Rotary rotary = decoder.RotaryAt(ToDevice(layout.positions, device));
       residual = decoder.Embed(ToDevice(layout.ids, device));
-      std::vector<at::Tensor> targets(candidates.size());
       for (int64_t layer = 0; layer < config.layers; ++layer) {
         const int64_t rows = layout.rows_at[layer];
         if (rows == 0) break;
@@ -163,30 +223,37 @@ class TensorPass final : public PackedPass {
         }
         at::Tensor neurons;
         residual = decoder.Layer(layer, residual, rotary, attention, &neurons);
-        for (size_t c = 0; c < candidates.size(); ++c) {
-          const Objective& objective = candidates[c].parent->objective();
-          if (objective.layer != layer) continue;
-          targets[c] = neurons.select(0, layout.last_row[c]).select(0, objective.neuron);
-        }
+        const auto wanted = targets.find(layer);
+        if (wanted == targets.end()) continue;
+        results.Want(wanted->second.Of(neurons).to(wide), wanted->second.to);
       }
-      result.targets = ToVector(at::stack(targets));
     }
     const PhaseTimer timer(counters.head_seconds);
     if (layout.predicting > 0) {
-      const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, 0, layout.predicting));
-      result.surprisal = ToVector(Surprisal(model_, normed, ToDevice(layout.labels, device)));
+      const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, 0, std::ssize(layout.labels)));
+      std::vector<double*> to;
+      for (double& nats : result.surprisal) to.push_back(&nats);
+      results.Want(Surprisal(model_, normed, ToDevice(layout.labels, device))
+                       .narrow(0, 0, layout.predicting),
+                   to);
     }
+    results.Fetch();
     return result;
   }
 
  private:
   const Model& model_;
+  const PassBuckets buckets_;
 };
 
 }  // namespace
 
 std::unique_ptr<PackedPass> MakeTensorPass(const Model& model) {
-  return std::make_unique<TensorPass>(model);
+  return MakeTensorPass(model, model.weights().device().is_cpu() ? PassBuckets{} : kGpuBuckets);
+}
+
+std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, const PassBuckets& buckets) {
+  return std::make_unique<TensorPass>(model, buckets);
 }
 
 }  // namespace epo

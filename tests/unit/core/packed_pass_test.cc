@@ -1,0 +1,93 @@
+#include "core/evaluate/packed_pass.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/unit/core/tiny_checkpoint.h"
+
+namespace epo {
+namespace {
+
+// A model, parents at two layers, and enough candidates for several blocks a thread.
+class PackedPassTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  void Load(const char* dtype) {
+    auto model = Model::Load(ParityModel(std::string(GetParam()) + "-tiny"), {"cpu", dtype});
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    evaluator_ = Evaluator::Create(*model_, {});
+    std::mt19937 random(1);
+    std::vector<PrepareRequest> requests;
+    for (int layer : {1, 0}) {
+      Prompt prompt(9);
+      for (TokenId& id : prompt) id = static_cast<TokenId>(random() % 512);
+      requests.push_back({prompt, {layer, 3}, true});
+    }
+    auto prepared = evaluator_->Prepare(requests);
+    ASSERT_TRUE(prepared.ok()) << prepared.status();
+    parents_ = *std::move(prepared);
+    for (int i = 0; i < 500; ++i) {
+      Candidate candidate{parents_[i % 2].get(), i % 9, {}};
+      candidate.tokens.assign(9 - i % 9, 0);
+      for (TokenId& id : candidate.tokens) id = static_cast<TokenId>(random() % 512);
+      candidates_.push_back(candidate);
+    }
+    layout_ = LayOut(model_->config(), candidates_);
+  }
+
+  PassResult Run(std::unique_ptr<PackedPass> pass) {
+    return pass->Run(candidates_, layout_, counters_);
+  }
+
+  void ExpectEqual(const PassResult& a, const PassResult& b, double tolerance) {
+    ASSERT_EQ(a.surprisal.size(), static_cast<size_t>(layout_.predicting));
+    ASSERT_EQ(a.targets.size(), candidates_.size());
+    ASSERT_EQ(b.surprisal.size(), a.surprisal.size());
+    for (size_t i = 0; i < a.surprisal.size(); ++i) {
+      ASSERT_NEAR(a.surprisal[i], b.surprisal[i], tolerance * (1 + a.surprisal[i])) << i;
+    }
+    for (size_t i = 0; i < a.targets.size(); ++i) {
+      ASSERT_NEAR(a.targets[i], b.targets[i], tolerance * (1 + std::abs(a.targets[i]))) << i;
+      ASSERT_NEAR(a.change_surprisal[i], b.change_surprisal[i], tolerance * 20) << i;
+    }
+  }
+
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Evaluator> evaluator_;
+  std::vector<std::shared_ptr<const Prepared>> parents_;
+  std::vector<Candidate> candidates_;
+  Layout layout_;
+  EvaluatorCounters counters_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Parity, PackedPassTest, ::testing::Values("phi", "llama"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// The library's products are for CPUs with longer vectors; here they are slower, and the same.
+TEST_P(PackedPassTest, EitherProductsGiveTheSameScores) {
+  Load("float32");
+  ExpectEqual(Run(MakeCpuPass(*model_, CpuProducts::kOwn)),
+              Run(MakeCpuPass(*model_, CpuProducts::kLibrary)), 1e-4);
+  EXPECT_GT(counters_.layer_seconds, 0);
+  EXPECT_GT(counters_.head_seconds, 0);
+}
+
+TEST_P(PackedPassTest, KernelsAndTensorOperationsGiveTheSameScores) {
+  Load("float32");
+  ExpectEqual(Run(MakeCpuPass(*model_, CpuProducts::kOwn)), Run(MakeTensorPass(*model_)), 1e-4);
+}
+
+// As on a GPU, with sizes that leave something to fill everywhere, and with some that leave
+// nothing.
+TEST_P(PackedPassTest, BucketsChangeNoScore) {
+  Load("float64");
+  const PassResult exact = Run(MakeTensorPass(*model_));
+  ExpectEqual(exact, Run(MakeTensorPass(*model_, {.rows = 256, .candidates = 64, .parents = 8})),
+              1e-12);
+  ExpectEqual(exact, Run(MakeTensorPass(*model_, {.rows = 1, .candidates = 500, .parents = 2})),
+              1e-12);
+}
+
+}  // namespace
+}  // namespace epo
