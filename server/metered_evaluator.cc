@@ -25,6 +25,7 @@ class MeteredEvaluator final : public Evaluator {
     return Count(evaluator_->ScoreCandidates(candidates));
   }
 
+  void LimitRows(int max_rows) override { evaluator_->LimitRows(max_rows); }
   const EvaluatorCounters& counters() const override { return evaluator_->counters(); }
 
  private:

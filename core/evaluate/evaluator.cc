@@ -46,7 +46,8 @@ class PackedEvaluator final : public Evaluator {
  public:
   PackedEvaluator(const Model& model, const EvaluatorOptions& options)
       : model_(model),
-        max_rows_(static_cast<size_t>(std::max(1, options.max_rows))),
+        most_rows_(std::max(1, options.max_rows)),
+        max_rows_(static_cast<size_t>(most_rows_)),
         pass_(UsesCpuKernels(model.weights())
                   ? MakeCpuPass(model, FasterProducts(model.weights().dtype()))
                   : MakeTensorPass(model)) {}
@@ -62,7 +63,8 @@ class PackedEvaluator final : public Evaluator {
       for (size_t first = 0; first < requests.size();) {
         size_t rows = requests[first].prompt.size();
         size_t last = first + 1;
-        while (last < requests.size() && rows + requests[last].prompt.size() <= kPrepareRows &&
+        while (last < requests.size() &&
+               rows + requests[last].prompt.size() <= std::min(kPrepareRows, max_rows_) &&
                requests[last].gradients == requests[first].gradients) {
           rows += requests[last++].prompt.size();
         }
@@ -118,6 +120,10 @@ class PackedEvaluator final : public Evaluator {
     return results;
   }
 
+  void LimitRows(int max_rows) override {
+    max_rows_ = static_cast<size_t>(std::clamp(max_rows, 1, most_rows_));
+  }
+
   const EvaluatorCounters& counters() const override { return counters_; }
 
  private:
@@ -161,7 +167,8 @@ class PackedEvaluator final : public Evaluator {
   }
 
   const Model& model_;
-  const size_t max_rows_;
+  const int most_rows_;
+  size_t max_rows_;
   const std::unique_ptr<PackedPass> pass_;
   EvaluatorCounters counters_;
 };

@@ -41,6 +41,8 @@ class Prepared {
   // The token that the model finds most probable after the prompt.
   virtual TokenId next_token() const = 0;
   virtual bool has_gradients() const = 0;
+  // Bytes of the device's memory that it holds.
+  virtual int64_t device_bytes() const = 0;
 };
 
 struct PrepareRequest {
@@ -96,7 +98,8 @@ struct EvaluatorCounters {
 };
 
 struct EvaluatorOptions {
-  // The most rows that one forward pass takes; longer work is cut into passes. Bounds memory.
+  // The most rows that one forward pass takes (but always one prompt); longer work is cut into
+  // passes. Bounds memory.
   int max_rows = 4096;
 };
 
@@ -124,6 +127,10 @@ class Evaluator {
   // Scores candidates under their parents' objectives; results in the candidates' order.
   virtual absl::StatusOr<std::vector<Score>> ScoreCandidates(
       std::span<const Candidate> candidates) = 0;
+
+  // From now on a pass takes at most this many rows (at least 1), and never more than the options
+  // said. Changes no score.
+  virtual void LimitRows(int max_rows) = 0;
 
   virtual const EvaluatorCounters& counters() const = 0;
 };

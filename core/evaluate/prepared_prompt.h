@@ -18,6 +18,14 @@ class PreparedPrompt final : public Prepared {
   Score score() const override { return {static_cast<float>(target), cross_entropy}; }
   TokenId next_token() const override { return next; }
   bool has_gradients() const override { return target_gradient.defined(); }
+  int64_t device_bytes() const override {
+    int64_t bytes = 0;
+    for (const at::Tensor* tensor :
+         {&keys_values, &log_probs, &target_gradient, &cross_entropy_gradient}) {
+      if (tensor->defined()) bytes += static_cast<int64_t>(tensor->nbytes());
+    }
+    return bytes;
+  }
 
   Prompt ids;
   Objective goal;

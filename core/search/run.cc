@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -50,6 +51,15 @@ int Run::completed_iterations() const { return state_->search->completed_iterati
 int Run::evaluations_per_step() const {
   return state_->options.population * (1 + state_->options.children_per_parent);
 }
+int64_t Run::device_bytes() const {
+  int64_t bytes = 0;
+  std::set<const Prepared*> counted;
+  for (const auto& parent : state_->parents) {
+    if (counted.insert(parent.get()).second) bytes += parent->device_bytes();
+  }
+  return bytes;
+}
+void Run::Release() { state_->parents.clear(); }
 std::string Run::Save() const { return state_->search->Save(); }
 
 namespace {

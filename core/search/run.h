@@ -51,6 +51,10 @@ class Run {
   int completed_iterations() const;
   // Prompts that one step scores, parents included: its cost to a scheduler.
   int evaluations_per_step() const;
+  // Bytes of the device's memory that its survivors hold between steps; 0 before the first step.
+  int64_t device_bytes() const;
+  // Gives that memory back; the next step prepares the survivors again.
+  void Release();
   // A few kilobytes; valid between steps.
   std::string Save() const;
 

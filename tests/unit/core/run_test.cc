@@ -52,6 +52,7 @@ class FailingEvaluator final : public Evaluator {
     if (fail_at_ == kScore) return Failure();
     return real_.ScoreCandidates(candidates);
   }
+  void LimitRows(int max_rows) override { real_.LimitRows(max_rows); }
   const EvaluatorCounters& counters() const override { return real_.counters(); }
 
  private:
