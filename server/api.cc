@@ -1,5 +1,6 @@
 #include "server/api.h"
 
+#include <google/protobuf/util/time_util.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/search/frontier.h"
 #include "server/clock.h"
 #include "server/frontier_history.h"
@@ -45,15 +47,21 @@ bool IsUuid(const std::string& text) {
   return true;
 }
 
-absl::Status JobState(const v1::Job& job, const char* reason, const std::string& message) {
-  return MakeError(absl::StatusCode::kFailedPrecondition, message, reason,
-                   {{"id", job.id()}, {"state", v1::Job::State_Name(job.state())}});
-}
-
-absl::Status AlreadyEnded(const v1::Job& job) {
-  return JobState(
-      job, "JOB_ENDED",
-      absl::StrCat("job \"", job.id(), "\" has already ended: ", v1::Job::State_Name(job.state())));
+// What is wrong with a new job's deadline, if anything.
+void CheckDeadline(const v1::JobSpec& spec, FieldViolations& violations) {
+  if (!spec.has_deadline()) return;
+  using google::protobuf::util::TimeUtil;
+  const int64_t seconds = spec.deadline().seconds();
+  const int32_t nanos = spec.deadline().nanos();
+  if (seconds < TimeUtil::kTimestampMinSeconds || seconds > TimeUtil::kTimestampMaxSeconds ||
+      nanos < 0 || nanos > 999'999'999) {
+    violations.push_back({"spec.deadline", "is no time between the years 1 and 9999"});
+  } else if (ToTime(spec.deadline()) <= absl::Now()) {
+    violations.push_back(
+        {"spec.deadline",
+         absl::StrCat("is ", TimeUtil::ToString(spec.deadline()), ", which has passed; it is ",
+                      TimeUtil::ToString(NowTimestamp()), " now")});
+  }
 }
 
 absl::Status TooManyWaiting(const CallContext& context, int limit) {
@@ -100,6 +108,7 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
     if (violations.size() > before) return InvalidFields(violations);
     spec = converter_.ParseSpec(request.spec(), "spec", violations);
     CheckSearch(spec.options, "spec", limits_, violations);
+    CheckDeadline(request.spec(), violations);
   } else {
     violations.push_back({"spec", "is required"});
   }
@@ -140,7 +149,9 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
 }
 
 absl::StatusOr<v1::Job> Api::GetJob(const CallContext& context, const v1::GetJobRequest& request) {
-  return Find(context, request.id());
+  absl::StatusOr<v1::Job> job = Find(context, request.id());
+  if (job.ok()) scheduler_.Describe(*job);
+  return job;
 }
 
 absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const CallContext& context,
@@ -170,29 +181,50 @@ absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const CallContext& context,
   }
   if (!page.ok()) return page.status();
   v1::ListJobsResponse response;
-  for (v1::Job& job : page->jobs) *response.add_jobs() = std::move(job);
+  for (v1::Job& job : page->jobs) {
+    scheduler_.Describe(job);
+    *response.add_jobs() = std::move(job);
+  }
   response.set_next_page_token(page->next_page_token);
   return response;
 }
 
 void Api::CancelJob(const CallContext& context, const v1::CancelJobRequest& request,
                     Done<v1::Job> done) {
-  absl::StatusOr<v1::Job> job = Find(context, request.id());
+  ChangeState(context, request.id(), v1::Job::CANCELLED, &Scheduler::Cancel, std::move(done));
+}
+
+void Api::PauseJob(const CallContext& context, const v1::PauseJobRequest& request,
+                   Done<v1::Job> done) {
+  ChangeState(context, request.id(), v1::Job::PAUSED, &Scheduler::Pause, std::move(done));
+}
+
+void Api::ResumeJob(const CallContext& context, const v1::ResumeJobRequest& request,
+                    Done<v1::Job> done) {
+  ChangeState(context, request.id(), v1::Job::QUEUED, &Scheduler::Resume, std::move(done));
+}
+
+void Api::ChangeState(const CallContext& context, const std::string& id, v1::Job::State wanted,
+                      void (Scheduler::*ask)(const std::string&, Scheduler::JobDone),
+                      Done<v1::Job> done) {
+  absl::StatusOr<v1::Job> job = Find(context, id);
   if (!job.ok()) return done(job.status());
-  if (IsTerminal(job->state())) return done(AlreadyEnded(*job));
-  const LogScope scope({.job = job->id()});
-  spdlog::info("job {} is to be cancelled", job->id());
-  scheduler_.Cancel(job->id(), [this, context, id = job->id(),
-                                done](absl::StatusOr<v1::Job> cancelled) {
-    pool_.Post([this, context, id, done, cancelled] { done(Cancelled(context, id, cancelled)); });
+  if (IsTerminal(job->state())) return done(JobEnded(*job));
+  const LogScope scope({.job = id});
+  spdlog::info("job {} is to be {}", id, absl::AsciiStrToLower(v1::Job::State_Name(wanted)));
+  (scheduler_.*ask)(id, [this, context, id, wanted, done](absl::StatusOr<v1::Job> changed) {
+    pool_.Post([this, context, id, wanted, done, changed = std::move(changed)] {
+      done(Changed(context, id, wanted, changed));
+    });
   });
 }
 
-absl::StatusOr<v1::Job> Api::Cancelled(const CallContext& context, const std::string& id,
-                                       absl::StatusOr<v1::Job> job) const {
+absl::StatusOr<v1::Job> Api::Changed(const CallContext& context, const std::string& id,
+                                     v1::Job::State wanted, absl::StatusOr<v1::Job> job) const {
   // Not live any more: it ended while the request was on its way.
   if (absl::IsNotFound(job.status())) job = Find(context, id);
-  if (job.ok() && job->state() != v1::Job::CANCELLED) return AlreadyEnded(*job);
+  if (job.ok() && IsTerminal(job->state()) && job->state() != wanted) return JobEnded(*job);
+  if (job.ok()) scheduler_.Describe(*job);
   return job;
 }
 
@@ -200,11 +232,7 @@ absl::StatusOr<google::protobuf::Empty> Api::DeleteJob(const CallContext& contex
                                                        const v1::DeleteJobRequest& request) {
   absl::StatusOr<v1::Job> job = Find(context, request.id());
   if (!job.ok()) return job.status();
-  if (!IsTerminal(job->state())) {
-    return JobState(*job, "JOB_NOT_ENDED",
-                    absl::StrCat("job \"", job->id(), "\" is ", v1::Job::State_Name(job->state()),
-                                 "; cancel it before deleting it"));
-  }
+  if (!IsTerminal(job->state())) return JobNotEnded(*job);
   const absl::Status deleted = store_.DeleteJob(job->id());
   if (absl::IsNotFound(deleted)) return JobNotFound(job->id());
   if (!deleted.ok()) return deleted;

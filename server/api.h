@@ -49,6 +49,9 @@ class Api {
                                                 const v1::ListJobsRequest& request);
   void CancelJob(const CallContext& context, const v1::CancelJobRequest& request,
                  Done<v1::Job> done);
+  void PauseJob(const CallContext& context, const v1::PauseJobRequest& request, Done<v1::Job> done);
+  void ResumeJob(const CallContext& context, const v1::ResumeJobRequest& request,
+                 Done<v1::Job> done);
   absl::StatusOr<google::protobuf::Empty> DeleteJob(const CallContext& context,
                                                     const v1::DeleteJobRequest& request);
   absl::StatusOr<v1::Frontier> GetFrontier(const CallContext& context,
@@ -65,9 +68,13 @@ class Api {
   absl::Status CheckRoom(const std::string& client, const std::string& request_id) const;
   // The job, if the caller may know of it.
   absl::StatusOr<v1::Job> Find(const CallContext& context, const std::string& id) const;
-  // The answer to a cancellation, from what the scheduler said.
-  absl::StatusOr<v1::Job> Cancelled(const CallContext& context, const std::string& id,
-                                    absl::StatusOr<v1::Job> job) const;
+  // Has `ask` take the job `id` to the state `wanted`; FAILED_PRECONDITION when it has ended.
+  void ChangeState(const CallContext& context, const std::string& id, v1::Job::State wanted,
+                   void (Scheduler::*ask)(const std::string&, Scheduler::JobDone),
+                   Done<v1::Job> done);
+  // The answer to ChangeState(), from what the scheduler said.
+  absl::StatusOr<v1::Job> Changed(const CallContext& context, const std::string& id,
+                                  v1::Job::State wanted, absl::StatusOr<v1::Job> job) const;
 
   const Converter& converter_;
   Store& store_;

@@ -10,13 +10,20 @@
 
 namespace epo {
 
+inline google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  google::protobuf::Timestamp out;
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  out.set_seconds(seconds);
+  out.set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  return out;
+}
+
 // To the nanosecond; protobuf's own function gives whole seconds.
-inline google::protobuf::Timestamp NowTimestamp() {
-  const int64_t nanos = absl::GetCurrentTimeNanos();
-  google::protobuf::Timestamp now;
-  now.set_seconds(nanos / 1'000'000'000);
-  now.set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
-  return now;
+inline google::protobuf::Timestamp NowTimestamp() { return ToTimestamp(absl::Now()); }
+
+inline absl::Time ToTime(const google::protobuf::Timestamp& time) {
+  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
 }
 
 inline absl::Time ToTime(const google::protobuf::Timestamp& time) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/job_state.h"
 #include "server/status.h"
 
 namespace epo {
@@ -131,6 +132,10 @@ SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path
 
   const AllowedTokens& allowed = options.allow_special_tokens ? *allowed_with_special_ : *allowed_;
   AddUnder(path, ValidateSearchOptions(options, model_.config(), allowed), violations);
+
+  if (const int priority = PriorityOf(spec); priority < 0 || priority > 100) {
+    violations.push_back({path + ".priority", absl::StrCat("is ", priority, "; give 0 to 100")});
+  }
   return out;
 }
 
@@ -150,6 +155,7 @@ v1::JobSpec Converter::EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& 
   out.set_seed(options.seed);
   out.set_allow_special_tokens(options.allow_special_tokens);
   if (out.history() == v1::HISTORY_MODE_UNSPECIFIED) out.set_history(v1::FULL);
+  out.set_priority(PriorityOf(spec));
   return out;
 }
 

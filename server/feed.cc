@@ -87,6 +87,11 @@ Feed::Slice Feed::Read(int64_t next, size_t limit) const {
   return {Slice::Kind::kUpdates, {begin, begin + static_cast<int64_t>(count)}};
 }
 
+int64_t Feed::published() const {
+  absl::MutexLock lock(&mutex_);
+  return published_;
+}
+
 JobFeeds::JobFeeds(WorkerPool& pool, const FeedLimits& limits) : pool_(pool), limits_(limits) {}
 
 void JobFeeds::Open(const std::string& id, int64_t published) {
@@ -104,6 +109,13 @@ std::shared_ptr<Feed> JobFeeds::Find(const std::string& id) const {
   absl::MutexLock lock(&mutex_);
   const auto it = feeds_.find(id);
   return it == feeds_.end() ? nullptr : it->second;
+}
+
+void JobFeeds::NoteChange(const std::string& id) {
+  std::shared_ptr<Feed> feed = Find(id);
+  if (feed == nullptr) return;
+  feed->NoteChange();
+  pool_.Post([feed = std::move(feed)] { feed->WakeListeners(); });
 }
 
 void JobFeeds::Publish(const std::string& id, const Update& update) {

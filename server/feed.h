@@ -52,6 +52,11 @@ class Feed {
   // Appends the next update; one with `ended` set is the last. Wakes nobody: see JobFeeds.
   void Publish(Update update);
 
+  // The job's state changed in between two updates. Wakes nobody.
+  void NoteChange() { ++changes_; }
+  // How often that was so.
+  int64_t changes() const { return changes_; }
+
   void Subscribe(std::weak_ptr<FeedListener> listener);
   void Unsubscribe(const FeedListener* listener);
   void WakeListeners();
@@ -68,6 +73,8 @@ class Feed {
   };
   // Up to `limit` updates from sequence number `next` on.
   Slice Read(int64_t next, size_t limit) const;
+  // The sequence number of the last step's update; 0 before the first.
+  int64_t published() const;
 
  private:
   void DropFront() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -75,6 +82,7 @@ class Feed {
   const FeedLimits limits_;
   // Of all feeds; they may outlive the JobFeeds.
   const std::shared_ptr<std::atomic<size_t>> total_bytes_;
+  std::atomic<int64_t> changes_ = 0;
   mutable absl::Mutex mutex_;
   // Consecutive, the last one being update `published_`; only while somebody listens.
   std::deque<Update> tail_ ABSL_GUARDED_BY(mutex_);
@@ -100,6 +108,8 @@ class JobFeeds {
 
   // Publishes to the job's watchers; a terminal update also closes the feed.
   void Publish(const std::string& id, const Update& update);
+  // The job's state changed without an update.
+  void NoteChange(const std::string& id);
 
  private:
   WorkerPool& pool_;

@@ -47,9 +47,19 @@ void JobLedger::End(LiveJob& live, v1::Job::State state, const absl::Status& err
   live.job.set_state(state);
   *live.job.mutable_end_time() = NowTimestamp();
   if (!error.ok()) *live.job.mutable_error() = ToRpcStatus(error);
-  live.unsaved_end = live.job;
+  live.unsaved_state = live.job;
   live.run.reset();
   Save(live);
+}
+
+void JobLedger::Park(LiveJob& live, v1::Job::State state) {
+  const LogScope scope(live.log_fields());
+  live.Unload();
+  live.job.set_state(state);
+  live.unsaved_state = live.job;
+  Save(live);
+  spdlog::info("job {} is {} at iteration {}", live.job.id(), v1::Job::State_Name(state),
+               live.job.completed_iterations());
 }
 
 void JobLedger::Save(LiveJob& live) {
@@ -61,22 +71,27 @@ void JobLedger::Save(LiveJob& live) {
     feeds_.Publish(live.job.id(), MakeStepUpdate(std::move(live.unsaved_step->step)));
     live.unsaved_step.reset();
   }
-  if (live.unsaved_end.has_value()) {
-    if (absl::Status status = store_.UpdateJob(*live.unsaved_end); !status.ok()) {
+  if (live.unsaved_state.has_value()) {
+    if (absl::Status status = store_.UpdateJob(*live.unsaved_state); !status.ok()) {
       return Refused(live, status);
     }
-    live.unsaved_end.reset();
+    live.unsaved_state.reset();
+    feeds_.NoteChange(live.job.id());
   }
   Accepted(live);
   if (IsTerminal(live.job.state())) Announce(live);
+  Answer(live);
+}
+
+void JobLedger::Answer(LiveJob& live) {
+  const std::vector<JobDone> waiters = std::exchange(live.waiters, {});
+  for (const JobDone& done : waiters) done(live.job);
 }
 
 void JobLedger::Announce(LiveJob& live) {
   live.gone = true;
   const v1::Job& job = live.job;
   feeds_.Publish(job.id(), MakeEndedUpdate(job));
-  for (CancelDone& done : live.cancels) done(job);
-  live.cancels.clear();
   spdlog::info("job {} {} after {} iterations, {:.1f} s of the device{}{}", job.id(),
                v1::Job::State_Name(job.state()), job.completed_iterations(), job.run_seconds(),
                job.has_error() ? ": " : "", job.error().message());

@@ -23,31 +23,43 @@
 
 namespace epo {
 
-using CancelDone = std::function<void(absl::StatusOr<v1::Job>)>;
+using JobDone = std::function<void(absl::StatusOr<v1::Job>)>;
 
 // A job that has not ended, or whose end is not persisted yet.
 struct LiveJob {
   v1::Job job;
   SearchSpec spec;
+  // What Run::Save() gave; empty before the first step and while there is a run.
   std::string checkpoint;
-  // Null while the job waits for its admission, and once it has ended.
+  // Null while the job waits for its admission or is paused, and once it has ended.
   std::unique_ptr<Run> run;
   // Used where only frontiers are kept.
   FrontierHistory frontier_history;
   Share share;
+  absl::Time deadline = absl::InfiniteFuture();
   // Of the call that created the job; empty after a restart.
   std::string traceparent;
   // What the store has not taken yet, in this order. A job with any of these makes no further step.
   std::optional<StepRecord> unsaved_step;
-  std::optional<v1::Job> unsaved_end;
-  // Those who asked for the job's cancellation.
-  std::vector<CancelDone> cancels;
+  std::optional<v1::Job> unsaved_state;
+  // Those who asked for a change of the job's state; they get the job once that is persisted.
+  std::vector<JobDone> waiters;
   // Its end is persisted and published.
   bool gone = false;
 
   LogFields log_fields() const { return {job.id(), job.client(), traceparent}; }
-  bool unsaved() const { return unsaved_step.has_value() || unsaved_end.has_value(); }
+  bool unsaved() const { return unsaved_step.has_value() || unsaved_state.has_value(); }
   bool runnable() const { return run != nullptr && !unsaved() && !gone; }
+  // Rows of the iterations that are left.
+  double rows_left() const {
+    return static_cast<double>(spec.options.iterations - job.completed_iterations()) * share.cost;
+  }
+  // Gives back what the job holds on the device; it continues from the checkpoint.
+  void Unload() {
+    if (run == nullptr) return;
+    checkpoint = run->Save();
+    run.reset();
+  }
 };
 
 // Persists what jobs did and then, only then, publishes it. What the store refuses stays with the
@@ -77,6 +89,9 @@ class JobLedger {
   // The job ends with what it has. An error is kept with it.
   void End(LiveJob& live, v1::Job::State state, const absl::Status& error);
 
+  // The job, which has not ended, is QUEUED or PAUSED from now on; it has no run any more.
+  void Park(LiveJob& live, v1::Job::State state);
+
   // Tries to persist and publish what is pending of a job; sets `gone` once that includes its end.
   void Save(LiveJob& live);
 
@@ -85,6 +100,7 @@ class JobLedger {
 
  private:
   void Announce(LiveJob& live);
+  void Answer(LiveJob& live);
   void Refused(const LiveJob& live, const absl::Status& status);
   void Accepted(const LiveJob& live);
 

@@ -86,7 +86,11 @@ int Main(int argc, char** argv) {
     return EXIT_FAILURE;
   }
   signals->ServeUntilSignal();
-  (*server)->Drain();
+  if (!(*server)->Drain()) {
+    spdlog::warn("stopped without the end of the step under way, which will be run again");
+    spdlog::default_logger()->flush();
+    std::_Exit(EXIT_SUCCESS);
+  }
   spdlog::info("stopped");
   return EXIT_SUCCESS;
 }

@@ -75,6 +75,16 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->type_name("HOST:PORT")
       ->capture_default_str();
   AddStoreOptions(app, options);
+  app.add_option("--max-concurrent-jobs", options.max_concurrent_jobs,
+                 "Jobs that share the device; more are queued")
+      ->check(CLI::Range(1, 100'000).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  int64_t drain_seconds = options.drain_timeout.count();
+  app.add_option("--drain-timeout", drain_seconds, "Seconds from SIGTERM to the process's end")
+      ->check(CLI::Range(0, 86'400).description(""))
+      ->type_name("SECONDS")
+      ->capture_default_str();
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
       ->type_name("LEVEL")
@@ -106,6 +116,7 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
   }
   if (options.metrics_listen == kOff) options.metrics_listen.clear();
   options.log_format = log_format == kJson ? LogFormat::kJson : LogFormat::kText;
+  options.drain_timeout = std::chrono::seconds(drain_seconds);
   options.model = model;
   options.state_dir = state_dir;
   return options;

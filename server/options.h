@@ -2,6 +2,7 @@
 #ifndef EPO_SERVER_OPTIONS_H_
 #define EPO_SERVER_OPTIONS_H_
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -27,6 +28,10 @@ struct ServerOptions {
   StorageLimits storage;
   // How long ended jobs are kept.
   absl::Duration retention = absl::InfiniteDuration();
+  // Jobs that share the device; the others are queued.
+  int max_concurrent_jobs = 64;
+  // How long a drain may take.
+  std::chrono::seconds drain_timeout{30};
   std::string log_level = "info";
   LogFormat log_format = LogFormat::kText;
   SecurityOptions security;

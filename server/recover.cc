@@ -38,13 +38,13 @@ absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFee
                                 Scheduler& scheduler) {
   absl::StatusOr<std::vector<v1::Job>> unfinished = store.UnfinishedJobs();
   if (!unfinished.ok()) return unfinished.status();
-  int queued = 0;
+  int live = 0;
   for (v1::Job& job : *unfinished) {
     const LogScope scope({.job = job.id(), .client = job.client()});
     absl::StatusOr<SearchSpec> spec = ParseStored(converter, job);
     const v1::Job::State before = job.state();
     if (spec.ok()) {
-      job.set_state(v1::Job::QUEUED);
+      if (before != v1::Job::PAUSED) job.set_state(v1::Job::QUEUED);
     } else {
       spdlog::warn("job {} cannot be continued: {}", job.id(), Describe(spec.status()));
       job.set_state(v1::Job::FAILED);
@@ -59,9 +59,9 @@ absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFee
     if (!checkpoint.ok()) return checkpoint.status();
     feeds.Open(job.id(), job.completed_iterations());
     scheduler.Submit(std::move(job), *std::move(spec), *std::move(checkpoint));
-    ++queued;
+    ++live;
   }
-  return queued;
+  return live;
 }
 
 }  // namespace epo

@@ -10,9 +10,9 @@
 
 namespace epo {
 
-// Hands every unfinished job in the store to `scheduler`, to continue from its checkpoint. A job of
-// another model, or one whose spec this server does not accept, becomes FAILED. Returns how many
-// were queued.
+// Hands every unfinished job in the store to `scheduler`, to continue from its checkpoint or, if it
+// is PAUSED, to be held as before. A job of another model, or one whose spec this server does not
+// accept, becomes FAILED. Returns how many are live.
 absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFeeds& feeds,
                                 Scheduler& scheduler);
 

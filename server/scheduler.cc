@@ -4,31 +4,46 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <exception>
+#include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "server/clock.h"
 #include "server/fair_share.h"
+#include "server/job_queue.h"
 #include "server/job_state.h"
 #include "server/live_job.h"
+#include "server/pace.h"
+#include "server/row_budget.h"
 #include "server/score_queue.h"
 #include "server/status.h"
 
 namespace epo {
 namespace {
 
+enum class Wish { kCancel, kPause, kResume };
+
 // What the world asked for since the model's thread last looked.
 struct Inbox {
+  struct Request {
+    Wish wish;
+    std::string id;
+    JobDone done;
+  };
   std::vector<std::unique_ptr<LiveJob>> submitted;
-  std::vector<std::pair<std::string, CancelDone>> cancels;
+  std::vector<Request> requests;
   std::vector<ScoreCall> scores;
   bool stop = false;
 
-  bool empty() const { return submitted.empty() && cancels.empty() && scores.empty() && !stop; }
+  bool empty() const { return submitted.empty() && requests.empty() && scores.empty() && !stop; }
 };
 
 class SchedulerImpl final : public Scheduler {
@@ -38,32 +53,42 @@ class SchedulerImpl final : public Scheduler {
       : converter_(converter),
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
+        queue_(options.max_active_jobs),
         ledger_(converter, store, feeds, options.store_retry, options.store_writes),
+        budget_(options.round_rows),
         thread_([this] { RunThread(); }) {}
 
-  ~SchedulerImpl() override { Stop(); }
+  ~SchedulerImpl() override { Stop(absl::InfiniteFuture()); }
 
   void Submit(v1::Job job, SearchSpec spec, std::string checkpoint) override {
     auto live = std::make_unique<LiveJob>();
+    live->share = {.client = job.client(),
+                   .weight = PriorityWeight(PriorityOf(job.spec())),
+                   .cost = spec.options.population * (1 + spec.options.children_per_parent) *
+                           spec.options.tokens};
+    if (job.spec().has_deadline()) live->deadline = ToTime(job.spec().deadline());
     live->job = std::move(job);
     live->spec = std::move(spec);
     live->checkpoint = std::move(checkpoint);
     live->traceparent = LogScope::Current().traceparent;
     absl::MutexLock lock(&mutex_);
     // A job that comes too late is in the store, from where the next server continues it.
-    if (!inbox_.stop) inbox_.submitted.push_back(std::move(live));
+    if (inbox_.stop) return;
+    if (live->job.state() == v1::Job::QUEUED) queue_.Join(live->job, live->rows_left());
+    inbox_.submitted.push_back(std::move(live));
   }
 
-  void Cancel(const std::string& id, CancelDone done) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      if (!inbox_.stop) {
-        inbox_.cancels.emplace_back(id, std::move(done));
-        return;
-      }
-    }
-    done(ShuttingDown());
+  void Cancel(const std::string& id, JobDone done) override {
+    Ask(Wish::kCancel, id, std::move(done));
   }
+  void Pause(const std::string& id, JobDone done) override {
+    Ask(Wish::kPause, id, std::move(done));
+  }
+  void Resume(const std::string& id, JobDone done) override {
+    Ask(Wish::kResume, id, std::move(done));
+  }
+
+  void Describe(v1::Job& job) const override { queue_.Describe(job); }
 
   void ScorePrompts(std::vector<PrepareRequest> requests, std::function<bool()> abandoned,
                     ScoreDone done) override {
@@ -87,16 +112,29 @@ class SchedulerImpl final : public Scheduler {
     done(refused);
   }
 
-  void Stop() override {
+  bool Stop(absl::Time deadline) override {
     {
       absl::MutexLock lock(&mutex_);
       inbox_.stop = true;
     }
+    if (!stopped_.WaitForNotificationWithDeadline(deadline)) return false;
     absl::MutexLock lock(&join_mutex_);
     if (thread_.joinable()) thread_.join();
+    return true;
   }
 
  private:
+  void Ask(Wish wish, const std::string& id, JobDone done) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!inbox_.stop) {
+        inbox_.requests.push_back({wish, id, std::move(done)});
+        return;
+      }
+    }
+    done(ShuttingDown());
+  }
+
   // Everything below runs on the model's thread.
 
   void RunThread() {
@@ -104,43 +142,38 @@ class SchedulerImpl final : public Scheduler {
     while (true) {
       Inbox inbox = TakeInbox();
       const bool stop = inbox.stop;
-      for (auto& job : inbox.submitted) waiting_.push_back(std::move(job));
-      for (auto& [id, done] : inbox.cancels) CancelNow(id, std::move(done));
+      for (auto& job : inbox.submitted) Enter(std::move(job));
+      for (Inbox::Request& request : inbox.requests) Obey(request);
       for (ScoreCall& call : inbox.scores) scores_.Add(std::move(call));
       SaveAgain(/*force=*/stop);
       if (stop) break;
-      ForgetGone();
-      Admit();
+      EndOverdue();
       ReleaseScores(scores_.Serve(*evaluator_, options_.round_rows));
       RunRound();
       ForgetGone();
+      Admit();
     }
     ReleaseScores(scores_.FailAll(ShuttingDown()));
-    for (auto* jobs : {&active_, &waiting_}) {
-      for (auto& live : *jobs) {
-        if (live->unsaved()) {
-          const LogScope scope(live->log_fields());
-          spdlog::error("job {} stops with its last step not persisted; the step will be run again",
-                        live->job.id());
-        }
-        for (CancelDone& done : live->cancels) done(ShuttingDown());
+    for (auto& [id, live] : jobs_) {
+      if (live->unsaved()) {
+        const LogScope scope(live->log_fields());
+        spdlog::error("job {} stops with its last step not persisted; the step will be run again",
+                      id);
       }
-      jobs->clear();
+      for (JobDone& done : live->waiters) done(ShuttingDown());
     }
+    active_.clear();
+    jobs_.clear();
     evaluator_.reset();
+    stopped_.Notify();
   }
 
   // Waits until there is something to do.
   Inbox TakeInbox() {
-    absl::Time deadline = absl::InfiniteFuture();
-    if (!scores_.empty()) deadline = absl::InfinitePast();
-    for (const auto* jobs : {&active_, &waiting_}) {
-      for (const auto& live : *jobs) {
-        if (live->runnable()) deadline = absl::InfinitePast();
-        if (live->unsaved()) deadline = std::min(deadline, ledger_.next_try());
-      }
-    }
-    if (static_cast<int>(active_.size()) < options_.max_active_jobs && !waiting_.empty()) {
+    absl::Time deadline = deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
+    if (!unsaved_.empty()) deadline = std::min(deadline, ledger_.next_try());
+    const auto runnable = [](const LiveJob* live) { return live->runnable(); };
+    if (!scores_.empty() || std::any_of(active_.begin(), active_.end(), runnable)) {
       deadline = absl::InfinitePast();
     }
     absl::MutexLock lock(&mutex_);
@@ -158,36 +191,108 @@ class SchedulerImpl final : public Scheduler {
     score_calls_ -= count;
   }
 
-  void CancelNow(const std::string& id, CancelDone done) {
-    for (auto* jobs : {&active_, &waiting_}) {
-      for (auto& live : *jobs) {
-        if (live->job.id() != id || live->gone) continue;
-        live->cancels.push_back(std::move(done));
-        if (!IsTerminal(live->job.state()))
-          ledger_.End(*live, v1::Job::CANCELLED, absl::OkStatus());
-        return;
-      }
-    }
-    done(JobNotFound(id));
+  void Enter(std::unique_ptr<LiveJob> live) {
+    const std::string& id = live->job.id();
+    if (live->deadline != absl::InfiniteFuture()) deadlines_.emplace(live->deadline, id);
+    jobs_[id] = std::move(live);
   }
 
-  // Moves waiting jobs into memory as far as there is room.
+  void Obey(Inbox::Request& request) {
+    const auto it = jobs_.find(request.id);
+    if (it == jobs_.end() || it->second->gone) return request.done(JobNotFound(request.id));
+    LiveJob& live = *it->second;
+    const v1::Job::State state = live.job.state();
+    // One that ends, but whose end is not persisted yet, tells so once it is.
+    if (!IsTerminal(state)) {
+      const bool paused = state == v1::Job::PAUSED;
+      if (request.wish == Wish::kPause && paused) return request.done(JobPaused(live.job));
+      if (request.wish == Wish::kResume && !paused) return request.done(JobNotPaused(live.job));
+    }
+    live.waiters.push_back(std::move(request.done));
+    if (IsTerminal(state)) return;
+    switch (request.wish) {
+      case Wish::kCancel:
+        return End(live, v1::Job::CANCELLED, absl::OkStatus());
+      case Wish::kPause:
+        queue_.Leave(live.job.id());
+        return Park(live, v1::Job::PAUSED);
+      case Wish::kResume:
+        queue_.Join(live.job, live.rows_left());
+        return Park(live, v1::Job::QUEUED);
+    }
+  }
+
+  void End(LiveJob& live, v1::Job::State state, const absl::Status& error) {
+    ledger_.End(live, state, error);
+    Settle(live);
+  }
+
+  void Park(LiveJob& live, v1::Job::State state) {
+    ledger_.Park(live, state);
+    Settle(live);
+  }
+
+  // Follows up on what the ledger did with a job.
+  void Settle(LiveJob& live) {
+    if (live.unsaved()) unsaved_.insert(live.job.id());
+    if (IsTerminal(live.job.state())) {
+      queue_.Leave(live.job.id());
+      deadlines_.erase({live.deadline, live.job.id()});
+    }
+    if (live.gone) gone_.push_back(live.job.id());
+  }
+
+  void EndOverdue() {
+    const absl::Time now = absl::Now();
+    while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+      LiveJob& live = *jobs_.at(deadlines_.begin()->second);
+      End(live, v1::Job::FAILED, JobDeadlineExceeded(live.job));
+    }
+  }
+
+  // Moves waiting jobs into memory as far as there is room, and others out of it for clients that
+  // have too few places.
   void Admit() {
-    while (static_cast<int>(active_.size()) < options_.max_active_jobs && !waiting_.empty()) {
-      std::unique_ptr<LiveJob> live = std::move(waiting_.front());
-      waiting_.pop_front();
-      if (live->gone) continue;
-      active_.push_back(std::move(live));
-      LiveJob& job = *active_.back();
-      // Cancelled before its turn, and the store has yet to take it.
-      if (job.unsaved()) continue;
-      if (absl::Status made = MakeRun(job); !made.ok()) {
-        ledger_.End(job, v1::Job::FAILED, made);
+    for (auto id = queue_.Unfair(); id.has_value(); id = queue_.Unfair()) GiveWay(*id);
+    while (active_.size() > 1 && HeldBytes() > options_.max_held_bytes) GiveWay(*queue_.Newest());
+    for (auto id = queue_.Next(); id.has_value(); id = queue_.Next()) {
+      const auto it = jobs_.find(*id);
+      // Its submission is still in the inbox.
+      if (it == jobs_.end()) return;
+      LiveJob& live = *it->second;
+      const bool fits = HeldBytes() + HeldBytes(live) <= options_.max_held_bytes;
+      queue_.Hold(!fits && !active_.empty());
+      if (!fits && !active_.empty()) return;
+      queue_.Admit(*id);
+      if (absl::Status made = MakeRun(live); !made.ok()) {
+        End(live, v1::Job::FAILED, made);
         continue;
       }
-      job.share.virtual_time = JoinTime(Shares(&job));
-      job.share.cost = job.run->evaluations_per_step() * job.spec.options.tokens;
+      active_.push_back(&live);
+      shares_.Join(live.share);
     }
+  }
+
+  void GiveWay(const std::string& id) {
+    LiveJob& live = *jobs_.at(id);
+    queue_.GiveWay(id);
+    Park(live, v1::Job::QUEUED);
+    std::erase(active_, &live);
+  }
+
+  // What a job's survivors hold on the device when all are distinct, judged by what was measured.
+  int64_t HeldBytes(const LiveJob& live) const {
+    return static_cast<int64_t>(bytes_per_row_ * SurvivorRows(live));
+  }
+
+  int64_t HeldBytes() const {
+    int64_t bytes = 0;
+    for (const LiveJob* live : active_) bytes += HeldBytes(*live);
+    return bytes;
+  }
+
+  static double SurvivorRows(const LiveJob& live) {
+    return static_cast<double>(live.spec.options.population) * live.spec.options.tokens;
   }
 
   absl::Status MakeRun(LiveJob& live) {
@@ -203,38 +308,59 @@ class SchedulerImpl final : public Scheduler {
     return absl::OkStatus();
   }
 
-  std::vector<Share> Shares(const LiveJob* without = nullptr) const {
-    std::vector<Share> shares;
-    for (const auto& live : active_) {
-      if (live.get() != without && live->runnable()) shares.push_back(live->share);
-    }
-    return shares;
-  }
-
   void RunRound() {
     std::vector<LiveJob*> runnable;
-    std::vector<Share> shares;
-    for (const auto& live : active_) {
+    std::vector<const Share*> shares;
+    for (LiveJob* live : active_) {
       if (!live->runnable()) continue;
-      runnable.push_back(live.get());
-      shares.push_back(live->share);
+      runnable.push_back(live);
+      shares.push_back(&live->share);
     }
+    if (runnable.empty()) return;
     std::vector<LiveJob*> round;
-    for (size_t i : PickRound(shares, options_.round_rows)) round.push_back(runnable[i]);
-    if (round.empty()) return;
+    for (size_t i : shares_.PickRound(shares, budget_.rows())) round.push_back(runnable[i]);
     for (LiveJob* live : round) {
-      live->share.Charge();
       if (live->job.state() == v1::Job::QUEUED) ledger_.MarkRunning(*live);
     }
     const absl::Status status = Advance(round);
-    if (status.ok()) return;
-    if (round.size() == 1) return ledger_.End(*round[0], v1::Job::FAILED, status);
+    if (status.ok()) return SetBudget([this] { budget_.Grow(); });
+    if (absl::IsResourceExhausted(status)) return ShrinkRound(round, status);
+    if (round.size() == 1) return End(*round[0], v1::Job::FAILED, status);
     spdlog::warn("a round of {} jobs failed, running each alone: {}", round.size(),
-                 Describe(status));
+                 epo::Describe(status));
     for (LiveJob* live : round) {
-      if (absl::Status alone = Advance({live}); !alone.ok())
-        ledger_.End(*live, v1::Job::FAILED, alone);
+      if (absl::Status alone = Advance({live}); !alone.ok()) {
+        End(*live, v1::Job::FAILED, alone);
+      }
     }
+  }
+
+  // The device's memory did not suffice for `round`.
+  void ShrinkRound(const std::vector<LiveJob*>& round, const absl::Status& status) {
+    int rows = 0;
+    for (const LiveJob* live : round) rows += live->share.cost;
+    if (!budget_.least()) {
+      SetBudget([this, rows] { budget_.Halve(rows); });
+      spdlog::warn("a round of {} rows of {} jobs did not fit, trying {} rows: {}", rows,
+                   round.size(), budget_.rows(), epo::Describe(status));
+      return;
+    }
+    for (LiveJob* live : round) {
+      // What other jobs hold may be what is missing.
+      for (LiveJob* other : active_) {
+        if (other != live && other->runnable()) other->run->Release();
+      }
+      if (absl::Status alone = Advance({live}); !alone.ok()) {
+        End(*live, v1::Job::FAILED, alone);
+      }
+    }
+  }
+
+  template <class Change>
+  void SetBudget(Change change) {
+    const int before = budget_.rows();
+    change();
+    if (budget_.rows() != before) evaluator_->LimitRows(budget_.rows());
   }
 
   // One step of each of `round`. On an error none has advanced.
@@ -249,13 +375,23 @@ class SchedulerImpl final : public Scheduler {
     const auto start = std::chrono::steady_clock::now();
     absl::StatusOr<std::vector<StepReport>> reports = AdvanceRuns(runs);
     if (!reports.ok()) return reports.status();
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = Seconds(start);
     for (size_t i = 0; i < round.size(); ++i) {
-      const double share = static_cast<double>(round[i]->share.cost) / static_cast<double>(cost);
-      ledger_.Record(*round[i], (*reports)[i], seconds, seconds * share);
+      LiveJob& live = *round[i];
+      shares_.Charge(live.share);
+      bytes_per_row_ = std::max(
+          bytes_per_row_, static_cast<double>(live.run->device_bytes()) / SurvivorRows(live));
+      const double share = static_cast<double>(live.share.cost) / static_cast<double>(cost);
+      ledger_.Record(live, (*reports)[i], seconds, seconds * share);
+      queue_.Progress(live.job.id(), live.rows_left());
+      Settle(live);
     }
+    queue_.SetPace(pace_.Add(static_cast<double>(cost), Seconds(start)));
     return absl::OkStatus();
+  }
+
+  static double Seconds(std::chrono::steady_clock::time_point since) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
   }
 
   absl::StatusOr<std::vector<StepReport>> AdvanceRuns(const std::vector<Run*>& runs) {
@@ -269,29 +405,25 @@ class SchedulerImpl final : public Scheduler {
   }
 
   void SaveAgain(bool force) {
-    if (!force && absl::Now() < ledger_.next_try()) return;
-    for (auto* jobs : {&active_, &waiting_}) {
-      for (auto& live : *jobs) {
-        if (!live->unsaved()) continue;
-        ledger_.Save(*live);
-        // It has not earned a burst for the time in which it could not run.
-        if (live->runnable()) {
-          live->share.virtual_time =
-              std::max(live->share.virtual_time, JoinTime(Shares(live.get())));
-        }
-      }
+    if (unsaved_.empty() || (!force && absl::Now() < ledger_.next_try())) return;
+    for (const std::string& id : std::exchange(unsaved_, {})) {
+      LiveJob& live = *jobs_.at(id);
+      ledger_.Save(live);
+      // It has not earned a burst for the time in which it could not run.
+      if (live.runnable()) shares_.Join(live.share);
+      Settle(live);
     }
   }
 
   void ForgetGone() {
-    const auto gone = [](const std::unique_ptr<LiveJob>& live) { return live->gone; };
-    std::erase_if(active_, gone);
-    std::erase_if(waiting_, gone);
+    std::erase_if(active_, [](const LiveJob* live) { return live->run == nullptr; });
+    for (const std::string& id : std::exchange(gone_, {})) jobs_.erase(id);
   }
 
   const Converter& converter_;
   const EvaluatorFactory make_evaluator_;
   const SchedulerOptions options_;
+  JobQueue queue_;
 
   absl::Mutex mutex_;
   Inbox inbox_ ABSL_GUARDED_BY(mutex_);
@@ -300,11 +432,23 @@ class SchedulerImpl final : public Scheduler {
 
   // Of the model's thread alone.
   std::unique_ptr<Evaluator> evaluator_;
-  std::deque<std::unique_ptr<LiveJob>> active_;
-  std::deque<std::unique_ptr<LiveJob>> waiting_;
+  absl::flat_hash_map<std::string, std::unique_ptr<LiveJob>> jobs_;
+  // Those with a place; all with a run are among them.
+  std::vector<LiveJob*> active_;
+  // Those that the store still has to take something of.
+  absl::flat_hash_set<std::string> unsaved_;
+  // Those that have ended and can be forgotten.
+  std::vector<std::string> gone_;
+  std::set<std::pair<absl::Time, std::string>> deadlines_;
+  FairShare shares_;
   ScoreQueue scores_;
   JobLedger ledger_;
+  RowBudget budget_;
+  Pace pace_;
+  // The most that a token of a job's survivors was found to hold on the device.
+  double bytes_per_row_ = 0;
 
+  absl::Notification stopped_;
   absl::Mutex join_mutex_;
   std::thread thread_ ABSL_GUARDED_BY(join_mutex_);
 };

@@ -2,7 +2,9 @@
 #ifndef EPO_SERVER_SCHEDULER_H_
 #define EPO_SERVER_SCHEDULER_H_
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,9 +25,12 @@ struct SchedulerOptions {
   // Rows (tokens of the prompts to score) that a round may take together, unless a single job needs
   // more. A round is what a cancellation, a score call or a drain waits for.
   int round_rows = 8192;
-  // Jobs whose searches are in memory; the others wait in the order of their creation. Each keeps
-  // its survivors' K/V and log-probabilities on the device.
+  // Jobs whose searches are in memory; the others wait, see JobQueue. Each keeps its survivors' K/V
+  // and log-probabilities on the device.
   int max_active_jobs = 64;
+  // What the survivors of the active jobs may hold on the device together, as far as more than one
+  // job is active.
+  int64_t max_held_bytes = std::numeric_limits<int64_t>::max();
   // Score calls that may wait or be under way; more are refused.
   int max_score_calls = 64;
   // How long until a write that the store refused is tried again.
@@ -39,22 +44,33 @@ struct SchedulerOptions {
 
 // Owns the model's thread: the evaluator and every search live and die on it, and nothing else
 // touches a tensor. A round advances some jobs by one step each; a step is persisted, and only then
-// published. Between rounds jobs are admitted and cancelled and score calls are served. A job that
-// makes a round fail becomes FAILED without touching the others. While the store refuses writes,
-// what could not be persisted is kept, one step a job, and tried again; jobs with such a step wait.
+// published. Between rounds jobs are admitted, cancelled, paused and ended at their deadlines, and
+// score calls are served. A job that makes a round fail becomes FAILED without touching the others;
+// a round for which the device's memory does not suffice is tried again with half of the rows.
+// While the store refuses writes, what could not be persisted is kept, one step a job, and tried
+// again; jobs with such a step wait.
 //
 // Thread-safe. Callbacks run on the model's thread and must return at once.
 class Scheduler {
  public:
   virtual ~Scheduler() = default;
 
-  // Queues a job that is in the store and has an open feed. `checkpoint`: what Run::Save() gave
-  // after its last step; empty for none.
+  // Queues a job that is in the store and has an open feed, or holds it if it is PAUSED.
+  // `checkpoint`: what Run::Save() gave after its last step; empty for none.
   virtual void Submit(v1::Job job, SearchSpec spec, std::string checkpoint) = 0;
 
-  // Ends a live job as CANCELLED, after its step under way; `done` gets it once that is persisted.
-  // NOT_FOUND when no such job is live, UNAVAILABLE when the scheduler stops first.
-  virtual void Cancel(const std::string& id, std::function<void(absl::StatusOr<v1::Job>)> done) = 0;
+  // Each changes a live job's state after its step under way; `done` gets the job once that is
+  // persisted. NOT_FOUND when no such job is live, UNAVAILABLE when the scheduler stops first.
+  using JobDone = std::function<void(absl::StatusOr<v1::Job>)>;
+  // Ends the job as CANCELLED.
+  virtual void Cancel(const std::string& id, JobDone done) = 0;
+  // Holds the job as PAUSED: it keeps nothing on the device. FAILED_PRECONDITION when it is.
+  virtual void Pause(const std::string& id, JobDone done) = 0;
+  // Queues the job again. FAILED_PRECONDITION when it is not PAUSED.
+  virtual void Resume(const std::string& id, JobDone done) = 0;
+
+  // Fills in what of a stored job only the scheduler knows: queue_position, estimated_start_time.
+  virtual void Describe(v1::Job& job) const = 0;
 
   using ScoreDone = std::function<void(absl::StatusOr<std::vector<Score>>)>;
   // Scores prompts, in their order. `abandoned` tells whether anybody still waits.
@@ -64,8 +80,8 @@ class Scheduler {
                             ScoreDone done) = 0;
 
   // Finishes and persists the round under way, answers every waiting call and joins the thread.
-  // Idempotent.
-  virtual void Stop() = 0;
+  // False when the round takes longer than until `deadline`; it then still goes on. Idempotent.
+  virtual bool Stop(absl::Time deadline = absl::InfiniteFuture()) = 0;
 };
 
 using EvaluatorFactory = std::function<std::unique_ptr<Evaluator>()>;

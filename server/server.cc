@@ -6,6 +6,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "core/evaluate/evaluator.h"
+#include "core/model/memory.h"
 #include "core/model/model.h"
 #include "server/api.h"
 #include "server/convert.h"
@@ -47,7 +49,8 @@ constexpr int kKeepaliveTimeoutMs = 20'000;
 // A client may ping this often; gRPC's own limit of 5 minutes ends the connections of clients that
 // keep theirs alive.
 constexpr int kMinPingIntervalMs = 10'000;
-constexpr std::chrono::seconds kDrainGrace{5};
+// What a drain leaves of its time to the streams' and calls' ends, at most half of it.
+constexpr absl::Duration kDrainGrace = absl::Seconds(5);
 constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
 constexpr absl::Duration kOpenRetry = absl::Seconds(1);
 
@@ -85,7 +88,11 @@ class ServerImpl final : public Server {
         storage_(*store_, options.state_dir, options.storage),
         feeds_(pool_),
         pool_(kWorkers),
-        service_(pool_, {*store_, feeds_, pool_, streams_, metrics_}, security_->gate()) {}
+        // Streams begin once there is a scheduler.
+        service_(pool_,
+                 {*store_, feeds_, pool_, streams_, metrics_,
+                  [this](v1::Job& job) { scheduler_->Describe(job); }},
+                 security_->gate()) {}
 
   ~ServerImpl() override {
     if (grpc_ != nullptr) Drain();
@@ -162,6 +169,9 @@ class ServerImpl final : public Server {
       grpc_->GetHealthCheckService()->SetServingStatus(kStoreHealth, status.ok());
     };
     grpc_->GetHealthCheckService()->SetServingStatus(kStoreHealth, true);
+    scheduling.max_active_jobs = options_.max_concurrent_jobs;
+    // The other half is for what a round computes.
+    scheduling.max_held_bytes = FreeMemory(*model_) / 2;
     scheduler_ = MakeScheduler(
         *converter_, *store_, feeds_,
         [this] { return MeterEvaluator(Evaluator::Create(*model_, {}), metrics_); }, scheduling);
@@ -186,14 +196,23 @@ class ServerImpl final : public Server {
     return absl::OkStatus();
   }
 
-  void Drain() override {
+  bool Drain() override {
+    const absl::Duration timeout = absl::FromChrono(options_.drain_timeout);
+    const absl::Time end = absl::Now() + timeout;
     serving_ = false;
     grpc_->GetHealthCheckService()->SetServingStatus(false);
     if (api_ != nullptr) api_->StartDrain();
-    if (scheduler_ != nullptr) scheduler_->Stop();
+    const bool stopped =
+        scheduler_ == nullptr || scheduler_->Stop(end - std::min(kDrainGrace, timeout / 2));
     streams_.Drain(ToGrpcStatus(ShuttingDown()));
-    grpc_->Shutdown(std::chrono::system_clock::now() + kDrainGrace);
+    if (!stopped) {
+      // A call that waits for the model would hold up an orderly end of gRPC; the streams are told.
+      streams_.WaitUntilEmpty(end);
+      return false;
+    }
+    grpc_->Shutdown(absl::ToChronoTime(std::min(end, absl::Now() + kDrainGrace)));
     grpc_.reset();
+    return true;
   }
 
   const std::string& address() const override { return address_; }

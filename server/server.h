@@ -26,8 +26,9 @@ class Server {
   virtual absl::Status Serve() = 0;
 
   // Refuses new work, lets the step under way finish and be persisted, ends the streams with
-  // UNAVAILABLE and the calls after a grace.
-  virtual void Drain() = 0;
+  // UNAVAILABLE and the calls after a grace. False when the step took longer than the options'
+  // drain timeout: the process must then exit at once, without destroying the server.
+  virtual bool Drain() = 0;
 
   // HOST:PORT with the port that was chosen.
   virtual const std::string& address() const = 0;

@@ -127,6 +127,28 @@ grpc::ServerUnaryReactor* Service::CancelJob(grpc::CallbackServerContext* contex
                });
 }
 
+grpc::ServerUnaryReactor* Service::PauseJob(grpc::CallbackServerContext* context,
+                                            const v1::PauseJobRequest* request,
+                                            v1::Job* response) {
+  return Start(context, request, Role::kSubmit,
+               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
+                 api.PauseJob(caller, *request, [=](absl::StatusOr<v1::Job> job) {
+                   Finish(reactor, response, std::move(job));
+                 });
+               });
+}
+
+grpc::ServerUnaryReactor* Service::ResumeJob(grpc::CallbackServerContext* context,
+                                             const v1::ResumeJobRequest* request,
+                                             v1::Job* response) {
+  return Start(context, request, Role::kSubmit,
+               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
+                 api.ResumeJob(caller, *request, [=](absl::StatusOr<v1::Job> job) {
+                   Finish(reactor, response, std::move(job));
+                 });
+               });
+}
+
 grpc::ServerUnaryReactor* Service::DeleteJob(grpc::CallbackServerContext* context,
                                              const v1::DeleteJobRequest* request,
                                              google::protobuf::Empty* response) {

@@ -53,7 +53,8 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>, public Stream {
   void Tick(absl::Time now) final {
     absl::MutexLock lock(&mutex_);
     if (writing_ || !pending_.empty() || now - last_write_ < kHeartbeatPeriod) return;
-    if (auto heartbeat = Heartbeat()) pending_.push_back(std::move(heartbeat));
+    heartbeat_due_ = true;
+    wanted_ = true;
     Advance();
   }
 
@@ -70,7 +71,7 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>, public Stream {
   };
   // The next messages. Runs on the pool, never concurrently with itself.
   virtual absl::StatusOr<Batch> Fetch() = 0;
-  // What to send when nothing was for a while; null for nothing.
+  // What to send when nothing was for a while; null for nothing. Runs like Fetch().
   virtual MessagePtr Heartbeat() { return nullptr; }
   // The call is over; no Fetch() starts any more, though one may be running.
   virtual void Ended() {}
@@ -124,11 +125,15 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>, public Stream {
     if (!wanted_ || fetching_) return;
     wanted_ = false;
     fetching_ = true;
-    pool_.Post([this, self = shared_from_this()] { RunFetch(); });
+    const bool heartbeat = std::exchange(heartbeat_due_, false);
+    pool_.Post([this, self = shared_from_this(), heartbeat] { RunFetch(heartbeat); });
   }
 
-  void RunFetch() {
+  void RunFetch(bool heartbeat) {
     absl::StatusOr<Batch> batch = Fetch();
+    if (heartbeat && batch.ok() && batch->messages.empty()) {
+      if (MessagePtr message = Heartbeat()) batch->messages.push_back(std::move(message));
+    }
     absl::MutexLock lock(&mutex_);
     fetching_ = false;
     if (closing_.has_value()) {
@@ -155,6 +160,7 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>, public Stream {
   bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
   // Another fetch is due.
   bool wanted_ ABSL_GUARDED_BY(mutex_) = false;
+  bool heartbeat_due_ ABSL_GUARDED_BY(mutex_) = false;
   // The status to finish with once `pending_` is written.
   std::optional<grpc::Status> closing_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

@@ -41,6 +41,11 @@ void StreamRegistry::Drain(const grpc::Status& status) {
   for (const auto& stream : open) stream->Drain(status);
 }
 
+void StreamRegistry::WaitUntilEmpty(absl::Time deadline) const {
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithDeadline(absl::Condition(this, &StreamRegistry::NoneOpen), deadline);
+}
+
 std::vector<std::shared_ptr<Stream>> StreamRegistry::Open() const {
   std::vector<std::shared_ptr<Stream>> open;
   open.reserve(streams_.size());

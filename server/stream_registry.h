@@ -39,8 +39,12 @@ class StreamRegistry {
   // Drains every open stream and each one added later.
   void Drain(const grpc::Status& status);
 
+  // Returns once no stream is open, at `deadline` at the latest.
+  void WaitUntilEmpty(absl::Time deadline) const;
+
  private:
   std::vector<std::shared_ptr<Stream>> Open() const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
+  bool NoneOpen() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return streams_.empty(); }
   void Run();
 
   mutable absl::Mutex mutex_;

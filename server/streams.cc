@@ -49,7 +49,8 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
         sources_(sources),
         context_(context),
         id_(request.id()),
-        after_(request.after_sequence()) {}
+        after_(request.after_sequence()),
+        delivery_(request.delivery()) {}
 
   void Wake() override { StreamReactor::Wake(); }
 
@@ -58,7 +59,12 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
 
   MessagePtr Heartbeat() override {
     auto message = std::make_shared<v1::WatchJobResponse>();
-    message->mutable_heartbeat();
+    v1::Heartbeat& heartbeat = *message->mutable_heartbeat();
+    // Without the job where the store cannot be read just now: the stream is alive all the same.
+    if (absl::StatusOr<v1::Job> job = sources_.store.GetJob(id_); job.ok()) {
+      sources_.describe(*job);
+      *heartbeat.mutable_job() = *std::move(job);
+    }
     sources_.metrics.Heartbeat();
     return message;
   }
@@ -71,7 +77,13 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
 
   absl::StatusOr<Batch> Begin() {
     if (absl::Status status = Check(id_, "after_sequence", after_); !status.ok()) return status;
+    if (!v1::WatchJobRequest::Delivery_IsValid(delivery_)) {
+      return InvalidFields({{"delivery", absl::StrCat(static_cast<int>(delivery_),
+                                                      " is no delivery; give EVERY or LATEST")}});
+    }
     std::shared_ptr<Feed> feed = sources_.feeds.Find(id_);
+    // Counted before the job is read, so that no later change is missed.
+    const int64_t changes = feed == nullptr ? 0 : feed->changes();
     absl::StatusOr<v1::Job> job = FindJob(sources_.store, context_, id_);
     if (!job.ok()) return job.status();
     if (feed == nullptr && !IsTerminal(job->state())) {
@@ -80,7 +92,12 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
       job = FindJob(sources_.store, context_, id_);
       if (!job.ok()) return job.status();
     }
-    if (feed != nullptr) Listen(std::move(feed));
+    sources_.describe(*job);
+    completed_ = job->completed_iterations();
+    if (feed != nullptr) {
+      changes_ = changes;
+      Listen(std::move(feed));
+    }
     next_ = std::min(after_, std::numeric_limits<int64_t>::max() - 1) + 1;
     auto created = std::make_shared<v1::WatchJobResponse>();
     *created->mutable_created() = *std::move(job);
@@ -101,6 +118,12 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
 
   absl::StatusOr<Batch> Continue() {
     const std::shared_ptr<Feed> feed = this->feed();
+    // There is room for one message: of those that wait, LATEST takes the newest.
+    if (delivery_ == v1::WatchJobRequest::LATEST) {
+      const int64_t newest = feed != nullptr ? feed->published() : completed_;
+      if (newest > next_) sources_.metrics.Coalesced(newest - next_);
+      next_ = std::max(next_, newest);
+    }
     if (feed != nullptr) {
       Feed::Slice slice = feed->Read(next_, kBatch);
       switch (slice.kind) {
@@ -108,6 +131,10 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
           next_ = slice.updates.back()->sequence() + 1;
           return Batch{std::move(slice.updates), Batch::Then::kFetch};
         case Feed::Slice::Kind::kWait:
+          if (const int64_t changes = feed->changes(); changes != changes_) {
+            changes_ = changes;
+            return Batch{{Heartbeat()}, Batch::Then::kFetch};
+          }
           return Batch{{}, Batch::Then::kWait};
         case Feed::Slice::Kind::kEnded:
           return Batch{std::move(slice.updates), Batch::Then::kFinish};
@@ -142,6 +169,11 @@ class WatchStream final : public StreamReactor<v1::WatchJobResponse>, public Fee
   const CallContext context_;
   const std::string id_;
   const int64_t after_;
+  const v1::WatchJobRequest::Delivery delivery_;
+  // Changes of the job's state that were told. Only for Fetch().
+  int64_t changes_ = 0;
+  // Steps that the job had when the watch began. Only for Fetch().
+  int64_t completed_ = 0;
   // The sequence number to send next; 0 before `created`. Only for Fetch().
   int64_t next_ = 0;
 

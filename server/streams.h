@@ -4,6 +4,8 @@
 
 #include <grpcpp/support/server_callback.h>
 
+#include <functional>
+
 #include "epo/v1/service.pb.h"
 #include "server/call_context.h"
 #include "server/feed.h"
@@ -21,6 +23,8 @@ struct StreamSources {
   WorkerPool& pool;
   StreamRegistry& registry;
   Metrics& metrics;
+  // Fills in what of a stored job only the scheduler knows.
+  std::function<void(v1::Job&)> describe;
 };
 
 // Each makes the reactor of one call, which owns itself. The arguments are read before they return.

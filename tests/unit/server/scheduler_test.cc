@@ -51,6 +51,7 @@ class FaultyEvaluator : public Evaluator {
       std::span<const Candidate> candidates) override {
     return real_->ScoreCandidates(candidates);
   }
+  void LimitRows(int max_rows) override { real_->LimitRows(max_rows); }
   const EvaluatorCounters& counters() const override { return real_->counters(); }
 
  private:

@@ -1,0 +1,56 @@
+#include "server/job_state.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/status.h"
+
+namespace epo {
+namespace {
+
+absl::Status WrongState(const v1::Job& job, const char* reason, const std::string& what) {
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("job \"", job.id(), "\" ", what), reason,
+                   {{"id", job.id()}, {"state", v1::Job::State_Name(job.state())}});
+}
+
+}  // namespace
+
+absl::Status JobEnded(const v1::Job& job) {
+  return WrongState(job, "JOB_ENDED",
+                    absl::StrCat("has already ended: ", v1::Job::State_Name(job.state())));
+}
+
+absl::Status JobNotEnded(const v1::Job& job) {
+  return WrongState(
+      job, "JOB_NOT_ENDED",
+      absl::StrCat("is ", v1::Job::State_Name(job.state()), "; cancel it before deleting it"));
+}
+
+absl::Status JobPaused(const v1::Job& job) {
+  return WrongState(job, "JOB_PAUSED", "is paused already");
+}
+
+absl::Status JobNotPaused(const v1::Job& job) {
+  return WrongState(
+      job, "JOB_NOT_PAUSED",
+      absl::StrCat("is ", v1::Job::State_Name(job.state()), ", so there is nothing to resume"));
+}
+
+absl::Status JobDeadlineExceeded(const v1::Job& job) {
+  const std::string deadline =
+      google::protobuf::util::TimeUtil::ToString(job.spec().deadline());
+  return MakeError(absl::StatusCode::kDeadlineExceeded,
+                   absl::StrCat("the job's deadline, ", deadline, ", passed after ",
+                                job.completed_iterations(), " of ", job.spec().iterations(),
+                                " iterations"),
+                   "JOB_DEADLINE_EXCEEDED",
+                   {{"id", job.id()},
+                    {"deadline", deadline},
+                    {"completed_iterations", absl::StrCat(job.completed_iterations())},
+                    {"iterations", absl::StrCat(job.spec().iterations())}});
+}
+
+}  // namespace epo
