@@ -49,6 +49,34 @@ absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text) {
   return range;
 }
 
+absl::StatusOr<absl::Time> ParseDeadline(std::string_view text, absl::Time now) {
+  absl::Time time;
+  std::string error;
+  if (absl::ParseTime(absl::RFC3339_full, View(text), &time, &error) &&
+      time != absl::InfiniteFuture() && time != absl::InfinitePast()) {
+    return time;
+  }
+  absl::string_view rest = View(text);
+  absl::Duration ahead;
+  // Days come first; absl knows the smaller units.
+  if (const size_t d = rest.find('d'); d != absl::string_view::npos) {
+    int64_t days = 0;
+    if (absl::SimpleAtoi(rest.substr(0, d), &days)) {
+      ahead = absl::Hours(24) * days;
+      rest.remove_prefix(d + 1);
+    }
+  }
+  absl::Duration small;
+  const bool only_days = rest.empty() && !text.empty();
+  if ((!only_days && !absl::ParseDuration(rest, &small)) || ahead + small <= absl::ZeroDuration() ||
+      ahead + small == absl::InfiniteDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", View(text),
+        "' is neither a time, as in 2026-01-02T03:04:05Z, nor a duration ahead, as in 2h or 3d"));
+  }
+  return now + ahead + small;
+}
+
 void Protect(std::vector<std::string>& arguments) {
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
   for (auto it = arguments.begin(); it != arguments.end(); ++it) {

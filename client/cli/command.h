@@ -56,7 +56,7 @@ class Commands {
 void AddSubmit(Commands& commands);
 // `epo watch` and `epo wait`.
 void AddFollow(Commands& commands);
-// `epo get`, `list`, `cancel` and `delete`.
+// `epo get`, `list`, `pause`, `resume`, `cancel` and `delete`.
 void AddJobs(Commands& commands);
 // `epo frontier` and `history`.
 void AddResults(Commands& commands);

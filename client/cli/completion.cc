@@ -14,7 +14,8 @@ namespace epo::cli {
 namespace {
 
 constexpr char kFormats[] = "table json jsonl";
-constexpr char kStates[] = "queued running succeeded failed cancelled";
+constexpr char kStates[] = "queued running paused succeeded failed cancelled";
+constexpr char kHistories[] = "full frontier";
 constexpr char kShells[] = "bash zsh fish";
 // The newest jobs' ids.
 constexpr char kJobIds[] =
@@ -34,6 +35,7 @@ _epo() {
   case $previous in
     -o|--output) words='@FORMATS@';;
     --state) words='@STATES@';;
+    --history) words='@HISTORIES@';;
     *)
       if [[ $current == -* ]]; then
         words="$options @GLOBALS@"
@@ -103,6 +105,7 @@ std::vector<CompletionOption> OptionsOf(const CLI::App* app) {
     entry.takes_value = option->get_items_expected_max() > 0;
     if (entry.long_name == "output") entry.values = kFormats;
     if (entry.long_name == "state") entry.values = kStates;
+    if (entry.long_name == "history") entry.values = kHistories;
     options.push_back(std::move(entry));
   }
   return options;
@@ -151,6 +154,7 @@ std::string Bash(const std::vector<CompletionCommand>& commands,
                                      {"@GLOBALS@", Words(globals)},
                                      {"@FORMATS@", kFormats},
                                      {"@STATES@", kStates},
+                                     {"@HISTORIES@", kHistories},
                                      {"@SHELLS@", kShells},
                                      {"@JOB_COMMANDS@", JobCommands(commands, "|")},
                                      {"@JOB_IDS@", kJobIds}});

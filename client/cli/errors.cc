@@ -3,6 +3,7 @@
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <string_view>
@@ -31,6 +32,9 @@ constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
     {"restart_penalty.high", "--restart-penalty"},
     {"seed", "--seed"},
     {"allow_special_tokens", "--allow-special-tokens"},
+    {"priority", "--priority"},
+    {"deadline", "--deadline"},
+    {"history", "--history"},
     {"request_id", "--request-id"},
     {"states", "--state"},
     {"id", "JOB"},
@@ -116,6 +120,13 @@ int ExitCodeOf(v1::Job::State state) {
     default:
       return kJobPending;
   }
+}
+
+bool HasRetryInfo(const grpc::Status& status) {
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return false;
+  return std::any_of(details.details().begin(), details.details().end(),
+                     [](const auto& detail) { return detail.template Is<google::rpc::RetryInfo>(); });
 }
 
 std::string ConnectionProblem(const grpc::Status& status) {

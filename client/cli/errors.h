@@ -29,6 +29,9 @@ int ExitCodeOf(v1::Job::State state);
 // gave each of the request's prompts.
 std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags);
 
+// Whether the server says that asking again later helps.
+bool HasRetryInfo(const grpc::Status& status);
+
 // Why a connection failed, without the layers of gRPC that passed the reason on.
 std::string ConnectionProblem(const grpc::Status& status);
 

@@ -60,12 +60,27 @@ class Display : public Watcher {
       return;
     }
     view_.progress.Step(update.step(), absl::Now());
+    if (update.step().index() >= view_.job.completed_iterations()) {
+      view_.job.set_completed_iterations(update.step().index() + 1);
+      SetRunning();
+    }
     view_.frontier = update.step().frontier();
     changed_ = true;
     if (live_) {
       DrawAfter(kLeastBetweenFrames);
     } else if (lines_) {
       PrintLine(update.step());
+    }
+  }
+
+  void OnState(const v1::Job& job) override {
+    const std::string before = StateText(view_.job, absl::Now());
+    view_.job = job;
+    const std::string now = StateText(job, absl::Now());
+    if (live_) {
+      Draw();
+    } else if (lines_ && now != before) {
+      Notice(now);
     }
   }
 
@@ -101,6 +116,12 @@ class Display : public Watcher {
   }
 
  private:
+  void SetRunning() {
+    view_.job.set_state(v1::Job::RUNNING);
+    view_.job.clear_queue_position();
+    view_.job.clear_estimated_start_time();
+  }
+
   void Draw() {
     if (!live_) return;
     const TerminalSize size = StderrSize();
@@ -149,6 +170,10 @@ int Follow::Run(const v1::Job& job, int64_t after_sequence) {
   Display display(session_, mode_, job);
   WatchOptions options;
   options.after_sequence = after_sequence;
+  // Who only waits for the end needs no step.
+  options.latest = latest_ || mode_ == FollowMode::kWait;
+  // It gave us the job.
+  options.reached = true;
   const WatchResult result = Watch(session_.client(), job.id(), options, events_, display);
   display.Leave(/*keep=*/result.kind != WatchResult::kEnded);
   const std::string id = Escape(job.id());

@@ -22,7 +22,9 @@ enum class FollowMode {
 // To be made before the session's first use of its client, since it blocks signals.
 class Follow {
  public:
-  Follow(Session& session, FollowMode mode) : session_(session), mode_(mode), signals_(events_) {}
+  // `latest`: show the newest step when there is no time for every one.
+  Follow(Session& session, FollowMode mode, bool latest = false)
+      : session_(session), mode_(mode), latest_(latest), signals_(events_) {}
 
   // Follows the job from after an update until it ends, shows its result on stdout and returns the
   // exit code. Ctrl-C leaves the job running and says how to come back.
@@ -31,6 +33,7 @@ class Follow {
  private:
   Session& session_;
   const FollowMode mode_;
+  const bool latest_;
   EventQueue events_;
   SignalEvents signals_;
 };

@@ -13,13 +13,6 @@
 namespace epo::cli {
 namespace {
 
-// The running steps tell sooner than the job's own record, which the server sends only at the start
-// of a watch.
-v1::Job::State ShownState(const View& view) {
-  return view.job.state() == v1::Job::QUEUED && view.progress.done() > 0 ? v1::Job::RUNNING
-                                                                         : view.job.state();
-}
-
 const char* StateColor(v1::Job::State state) {
   switch (state) {
     case v1::Job::SUCCEEDED:
@@ -35,13 +28,13 @@ const char* StateColor(v1::Job::State state) {
   }
 }
 
-std::string TitleLine(const View& view, int width, bool color) {
-  const v1::Job::State state = ShownState(view);
+std::string TitleLine(const View& view, absl::Time now, int width, bool color) {
+  const std::string state = StateText(view.job, now);
   const std::string rest = absl::StrCat("  ", ObjectiveText(view.job.spec().objective()), "  ");
-  const std::string plain = Escape(view.job.id()) + rest + v1::Job::State_Name(state);
+  const std::string plain = Escape(view.job.id()) + rest + state;
   if (DisplayWidth(plain) > width) return Clip(plain, width);
   return Styled(Escape(view.job.id()), "1", color) + rest +
-         Styled(v1::Job::State_Name(state), StateColor(state), color);
+         Styled(state, StateColor(view.job.state()), color);
 }
 
 std::string SpeedText(const View& view) {
@@ -82,7 +75,7 @@ std::vector<std::string> FrameLines(const View& view, bool with_frontier, absl::
   // disagree on.
   const int width = std::max(1, size.columns - 1);
   const int height = std::max(1, size.rows - 1);
-  std::vector<std::string> lines = {TitleLine(view, width, color),
+  std::vector<std::string> lines = {TitleLine(view, now, width, color),
                                     BarLine(view, now, width, color)};
   if (view.lost) {
     lines.push_back(

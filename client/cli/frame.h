@@ -16,7 +16,7 @@ namespace epo::cli {
 
 // A followed job as the client knows it.
 struct View {
-  // As last told: at the start of the watch and at the job's end.
+  // As last told.
   v1::Job job;
   Progress progress;
   // Of the latest step.

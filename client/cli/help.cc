@@ -1,4 +1,5 @@
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_replace.h>
 
 #include <algorithm>
 #include <string>
@@ -42,6 +43,16 @@ std::vector<Row> ConnectionRows(const CLI::App* root) {
   return rows;
 }
 
+// Lines of a terminal that a help text fits.
+constexpr int kScreen = 24;
+
+// The text, without its blank lines where it would not fit a screen with them.
+std::string Fitted(const std::string& text) {
+  if (std::count(text.begin(), text.end(), '\n') <= kScreen) return text;
+  return absl::StrReplaceAll(text, {{"\n\n", "\n"}});
+}
+
+// Without --help itself, whose reader knows it.
 std::vector<Row> OptionRows(const CLI::App* app) {
   std::vector<Row> positionals;
   std::vector<Row> options;
@@ -55,7 +66,6 @@ std::vector<Row> OptionRows(const CLI::App* app) {
   if (!ConnectionRows(app).empty()) {
     positionals.emplace_back("--tls, --api-key-file, ...", "See epo info --help");
   }
-  if (help != nullptr) positionals.emplace_back(Named(help), help->get_description());
   return positionals;
 }
 
@@ -85,16 +95,17 @@ class Formatter : public CLI::FormatterBase {
       if (app->get_name() == "info") {
         absl::StrAppend(&rows, "\nFor every command:\n", Rows(ConnectionRows(root)));
       }
-      return absl::StrCat(Usage(app), "\n", app->get_description(), "\n\n", rows, "\n",
-                          app->get_footer(), "\n");
+      return Fitted(absl::StrCat(Usage(app), "\n", app->get_description(), "\n\n", rows, "\n",
+                                 app->get_footer(), "\n"));
     }
     std::vector<Row> commands;
     for (const CLI::App* command : app->get_subcommands({})) {
       commands.emplace_back(command->get_name(), command->get_description());
     }
-    return absl::StrCat("Usage: epo COMMAND [options]    (epo COMMAND --help says more)\n",
-                        app->get_description(), "\n\n", Rows(commands), "\n", Rows(OptionRows(app)),
-                        app->get_footer(), "\n");
+    return Fitted(
+        absl::StrCat("Usage: epo COMMAND [options]    (epo COMMAND --help says more)\n",
+                     app->get_description(), "\n\n", Rows(commands), "\n", Rows(OptionRows(app)),
+                     app->get_footer(), "\n"));
   }
 };
 

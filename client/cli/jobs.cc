@@ -42,13 +42,28 @@ int Get(Session& session, const std::string& id) {
   return PrintJob(session, job);
 }
 
-int Cancel(Session& session, const std::string& id) {
-  v1::CancelJobRequest request;
+// A call that changes a job's state.
+template <typename Request>
+int Change(Session& session, const std::string& id,
+           grpc::Status (Client::Stub::*method)(grpc::ClientContext*, const Request&, v1::Job*)) {
+  Request request;
   request.set_id(id);
   v1::Job job;
-  const grpc::Status status = session.client().Call(&Client::Stub::CancelJob, request, &job);
+  const grpc::Status status = session.client().Call(method, request, &job);
   if (!status.ok()) return ReportError(status, session.settings().server);
   return PrintJob(session, job);
+}
+
+int Pause(Session& session, const std::string& id) {
+  return Change(session, id, &Client::Stub::PauseJob);
+}
+
+int Resume(Session& session, const std::string& id) {
+  return Change(session, id, &Client::Stub::ResumeJob);
+}
+
+int Cancel(Session& session, const std::string& id) {
+  return Change(session, id, &Client::Stub::CancelJob);
 }
 
 int Delete(Session& session, const std::string& id) {
@@ -65,8 +80,8 @@ int Delete(Session& session, const std::string& id) {
   return kDone;
 }
 
-int FollowJob(Session& session, const std::string& id, FollowMode mode) {
-  Follow follow(session, mode);
+int FollowJob(Session& session, const std::string& id, FollowMode mode, bool latest) {
+  Follow follow(session, mode, latest);
   v1::GetJobRequest request;
   request.set_id(id);
   v1::Job job;
@@ -84,7 +99,8 @@ struct ListOptions {
 std::vector<std::string> ListRow(const v1::Job& job, absl::Time now) {
   return {Escape(job.id()), v1::Job::State_Name(job.state()),
           absl::StrCat(job.completed_iterations(), "/", job.spec().iterations()),
-          DurationText(now - ToTime(job.create_time())), ObjectiveText(job.spec().objective())};
+          QueueText(job, now), DurationText(now - ToTime(job.create_time())),
+          ObjectiveText(job.spec().objective())};
 }
 
 v1::ListJobsRequest ToRequest(const ListOptions& options) {
@@ -95,7 +111,7 @@ v1::ListJobsRequest ToRequest(const ListOptions& options) {
         state == v1::Job::STATE_UNSPECIFIED) {
       throw CLI::ValidationError(
           "--state",
-          absl::StrCat("'", name, "' is none of queued, running, succeeded, failed, cancelled"));
+          absl::StrCat("'", name, "' is none of queued, running, paused, succeeded, failed, cancelled"));
     }
     request.add_states(state);
   }
@@ -128,7 +144,7 @@ int List(Session& session, const ListOptions& options) {
   } else if (rows.empty()) {
     std::fprintf(stderr, "no jobs\n");
   } else {
-    Print(JoinLines(TableLines({{"job"}, {"state"}, {"step", true}, {"age", true}, {"objective"}},
+    Print(JoinLines(TableLines({{"job"}, {"state"}, {"step", true}, {"queue"}, {"age", true}, {"objective"}},
                                rows, 0, session.terminal().color_stdout)));
   }
   return kDone;
@@ -146,13 +162,21 @@ void AddJobCommand(Commands& commands, const std::string& name, const std::strin
 }  // namespace
 
 void AddFollow(Commands& commands) {
-  AddJobCommand(commands, "watch", "Follow a job; Ctrl-C leaves it running",
-                [](Session& session, const std::string& id) {
-                  return FollowJob(session, id, FollowMode::kWatch);
-                });
+  struct WatchFlags {
+    std::string id;
+    bool latest = false;
+  };
+  const auto flags = std::make_shared<WatchFlags>();
+  CLI::App* watch = commands.Add("watch", "Follow a job; Ctrl-C leaves it running",
+                                 "Example: epo watch JOB", [flags](Session& session) {
+                                   return FollowJob(session, flags->id, FollowMode::kWatch,
+                                                    flags->latest);
+                                 });
+  AddJobArgument(watch, flags->id);
+  watch->add_flag("--latest", flags->latest, "Skip to the newest step when steps come too fast");
   AddJobCommand(commands, "wait", "Wait for a job's end; the exit code tells it",
                 [](Session& session, const std::string& id) {
-                  return FollowJob(session, id, FollowMode::kWait);
+                  return FollowJob(session, id, FollowMode::kWait, /*latest=*/true);
                 });
 }
 
@@ -169,6 +193,8 @@ void AddJobs(Commands& commands) {
   list->add_option("--limit", options->limit, "At most so many jobs (all)")
       ->transform(Int32(1))
       ->option_text("N");
+  AddJobCommand(commands, "pause", "Hold a job; it keeps what it has", Pause);
+  AddJobCommand(commands, "resume", "Queue a paused job again", Resume);
   AddJobCommand(commands, "cancel", "Stop a job and keep what it found", Cancel);
   AddJobCommand(commands, "delete", "Delete an ended job and its history", Delete);
 }

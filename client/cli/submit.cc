@@ -14,6 +14,7 @@
 #include "client/cli/json.h"
 #include "client/cli/output.h"
 #include "client/cli/text.h"
+#include "client/cli/time.h"
 
 namespace epo::cli {
 namespace {
@@ -26,6 +27,8 @@ struct SubmitOptions {
   std::optional<double> penalty_min, penalty_max;
   std::optional<std::string> restart_penalty;
   std::optional<uint64_t> seed;
+  std::optional<int32_t> priority;
+  std::optional<std::string> deadline, history;
   std::string request_id;
   bool allow_special_tokens = false;
   bool watch = false;
@@ -71,6 +74,15 @@ v1::CreateJobRequest ToRequest(const SubmitOptions& options,
     }
     *spec.mutable_restart_penalty() = *range;
   }
+  if (options.priority) spec.set_priority(*options.priority);
+  if (options.deadline) {
+    const auto deadline = ParseDeadline(*options.deadline, absl::Now());
+    if (!deadline.ok()) {
+      throw CLI::ValidationError("--deadline", std::string(deadline.status().message()));
+    }
+    *spec.mutable_deadline() = ToTimestamp(*deadline);
+  }
+  if (options.history) spec.set_history(*options.history == "full" ? v1::FULL : v1::FRONTIER);
   for (auto& [prompt, flag] :
        CollectPrompts(options.app, options.initial_text, options.initial_ids)) {
     *spec.add_initial_prompts() = prompt;
@@ -166,6 +178,14 @@ void AddSubmit(Commands& commands) {
           ->option_text("IDS");
   app->add_flag("--allow-special-tokens", o->allow_special_tokens,
                 "Let special tokens be proposed");
+  app->add_option("--priority", o->priority, "0 to 100; ten more is twice the share (50)")
+      ->transform(Int32())
+      ->option_text("N");
+  app->add_option("--deadline", o->deadline, "When it ends at the latest: a time, or as in 2h")
+      ->option_text("TIME");
+  app->add_option("--history", o->history, "What is kept of each iteration: full or frontier")
+      ->check(CLI::IsMember({"full", "frontier"}).description(""))
+      ->option_text("KIND");
   app->add_option("--request-id", o->request_id, "A repeat under one UUID makes no second job")
       ->option_text("UUID");
   CLI::Option* watch = app->add_flag("--watch", o->watch, "Follow the job and print its frontier");

@@ -96,6 +96,20 @@ std::string ObjectiveText(const v1::Objective& objective) {
                       objective.neuron().neuron());
 }
 
+std::string QueueText(const v1::Job& job, absl::Time now) {
+  if (job.queue_position() == 0) return "";
+  std::string text = absl::StrCat(job.queue_position());
+  if (job.has_estimated_start_time()) {
+    absl::StrAppend(&text, ", in ", DurationText(ToTime(job.estimated_start_time()) - now));
+  }
+  return text;
+}
+
+std::string StateText(const v1::Job& job, absl::Time now) {
+  const std::string queue = QueueText(job, now);
+  return absl::StrCat(v1::Job::State_Name(job.state()), queue.empty() ? "" : ", place ", queue);
+}
+
 std::vector<std::string> JobLines(const v1::Job& job) {
   const v1::JobSpec& spec = job.spec();
   std::vector<std::pair<std::string, std::string>> rows = {
@@ -114,11 +128,20 @@ std::vector<std::string> JobLines(const v1::Job& job) {
            : absl::StrCat("every ", spec.restart_period(), ", penalty ",
                           spec.restart_penalty().low(), " to ", spec.restart_penalty().high())},
       {"seed", absl::StrCat(spec.seed())},
+      {"priority", absl::StrCat(spec.priority())},
+      {"deadline", spec.has_deadline() ? FormatRfc3339(spec.deadline()) : "never"},
       {"created", job.has_create_time() ? FormatRfc3339(job.create_time()) : "-"},
       {"started", job.has_start_time() ? FormatRfc3339(job.start_time()) : "-"},
       {"ended", job.has_end_time() ? FormatRfc3339(job.end_time()) : "-"},
       {"device time", DurationText(absl::Seconds(job.run_seconds()))},
   };
+  if (job.queue_position() > 0) {
+    rows.emplace_back("queue", absl::StrCat("place ", job.queue_position(), ", to start ",
+                                            job.has_estimated_start_time()
+                                                ? FormatRfc3339(job.estimated_start_time())
+                                                : "at a time not known yet"));
+  }
+  if (!job.client().empty()) rows.emplace_back("client", Escape(job.client()));
   if (job.has_error()) rows.emplace_back("error", Escape(job.error().message()));
   std::vector<std::string> lines;
   lines.reserve(rows.size());

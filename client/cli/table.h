@@ -2,6 +2,8 @@
 #ifndef EPO_CLIENT_CLI_TABLE_H_
 #define EPO_CLIENT_CLI_TABLE_H_
 
+#include <absl/time/time.h>
+
 #include <string>
 #include <vector>
 
@@ -37,6 +39,13 @@ std::vector<std::string> FrontierLines(const v1::Frontier& frontier, int width, 
 
 // "layer 8 neuron 12".
 std::string ObjectiveText(const v1::Objective& objective);
+
+// "RUNNING"; of a job in the queue also its place there and, if known, when its turn comes:
+// "QUEUED, place 3, in 4m10s".
+std::string StateText(const v1::Job& job, absl::Time now);
+
+// The place and the time alone, "3, in 4m10s"; empty for a job that does not wait.
+std::string QueueText(const v1::Job& job, absl::Time now);
 
 // The job as a two-column list of what people ask for.
 std::vector<std::string> JobLines(const v1::Job& job);

@@ -12,6 +12,8 @@ namespace epo::cli {
 // "2026-01-02T03:04:05.678Z".
 std::string FormatRfc3339(const google::protobuf::Timestamp& time);
 
+google::protobuf::Timestamp ToTimestamp(absl::Time time);
+
 absl::Time ToTime(const google::protobuf::Timestamp& time);
 
 // The two largest units, as in a running clock: "7s", "2m03s", "1h05m", "3d04h". A negative

@@ -1,5 +1,6 @@
 #include "client/cli/watch.h"
 
+#include <absl/random/random.h>
 #include <absl/strings/str_cat.h>
 #include <absl/time/clock.h>
 #include <grpcpp/grpcpp.h>
@@ -9,6 +10,8 @@
 #include <optional>
 #include <thread>
 #include <utility>
+
+#include "client/cli/errors.h"
 
 namespace epo::cli {
 namespace {
@@ -62,6 +65,7 @@ class Watching {
         options_(options),
         events_(events),
         watcher_(watcher),
+        ever_heard_(options.reached),
         last_(options.after_sequence) {}
 
   WatchResult Run() {
@@ -74,7 +78,7 @@ class Watching {
         lost_since_.reset();
         backoff = options_.first_backoff;
       }
-      if (status->error_code() != grpc::StatusCode::UNAVAILABLE || !ever_heard_) {
+      if (!Passes(*status) || !ever_heard_) {
         return {WatchResult::kError, {}, *status};
       }
       const absl::Time now = absl::Now();
@@ -83,17 +87,24 @@ class Watching {
         return {WatchResult::kError, {}, *status};
       }
       watcher_.OnLost(*status, *lost_since_);
-      if (!Pause(now + backoff)) return result_;
+      if (!Pause(now + backoff * absl::Uniform(random_, 0.5, 1.0))) return result_;
       backoff = std::min(2 * backoff, options_.longest_backoff);
     }
   }
 
  private:
+  // Whether what ended a stream may be over soon. A server that goes away cancels what is left.
+  static bool Passes(const grpc::Status& status) {
+    return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+           status.error_code() == grpc::StatusCode::CANCELLED || HasRetryInfo(status);
+  }
+
   // Reads one stream. The status that it ended with, or none when result_ is final.
   std::optional<grpc::Status> Follow(int number) {
     v1::WatchJobRequest request;
     request.set_id(id_);
     request.set_after_sequence(last_);
+    if (options_.latest) request.set_delivery(v1::WatchJobRequest::LATEST);
     const Stream stream(number, client_, request, events_);
     for (;;) {
       const std::optional<Event> event = events_.Pop(absl::Now() + kTick);
@@ -116,9 +127,12 @@ class Watching {
   // Takes one message; UNAVAILABLE when it does not follow what came before.
   grpc::Status Handle(const v1::WatchJobResponse& response) {
     if (response.has_created()) watcher_.OnFound(response.created());
+    if (response.has_heartbeat() && response.heartbeat().has_job()) {
+      watcher_.OnState(response.heartbeat().job());
+    }
     if (!response.has_step() && !response.has_ended()) return grpc::Status::OK;
     if (response.sequence() <= last_) return grpc::Status::OK;
-    if (response.sequence() > last_ + 1) {
+    if (response.sequence() > last_ + 1 && !options_.latest) {
       // Not a contact that resets the clock, or a server that always does so would be asked
       // forever.
       heard_ = false;
@@ -163,11 +177,12 @@ class Watching {
   const WatchOptions options_;
   EventQueue& events_;
   Watcher& watcher_;
-  // Sequence number of the last update told.
-  int64_t last_;
+  absl::BitGen random_;
   // Whether the current stream, or any, brought a message.
   bool heard_ = false;
-  bool ever_heard_ = false;
+  bool ever_heard_;
+  // Sequence number of the last update told.
+  int64_t last_;
   std::optional<absl::Time> lost_since_;
   WatchResult result_;
 };

@@ -22,6 +22,8 @@ class Watcher {
   virtual void OnFound(const v1::Job& job) = 0;
   // A step or the ended job, each once and in the order of their sequence numbers.
   virtual void OnUpdate(const v1::WatchJobResponse& update) = 0;
+  // The job as the server says it is now, between updates.
+  virtual void OnState(const v1::Job& job) = 0;
   // The connection broke at `since`, or a further attempt failed; another one follows.
   virtual void OnLost(const grpc::Status& status, absl::Time since) = 0;
   // Nothing happened for about 0.1 s.
@@ -33,10 +35,17 @@ class Watcher {
 struct WatchOptions {
   // Updates up to this sequence number are known already.
   int64_t after_sequence = 0;
-  // Without a message for so long after a connection broke, the watch gives up.
-  absl::Duration give_up_after = absl::Seconds(60);
+  // Whether updates between may be left out in favour of the newest.
+  bool latest = false;
+  // Whether the server is known to be there, so that even a first connection is tried again.
+  bool reached = false;
+  // Without a message for so long after a connection broke, the watch gives up. A server that
+  // restarts may take minutes to load its model.
+  absl::Duration give_up_after = absl::Minutes(10);
+  // Waits double from the first to the longest; each is cut by up to a half at random, so that the
+  // watchers of a server that restarts do not all come at once.
   absl::Duration first_backoff = absl::Milliseconds(250);
-  absl::Duration longest_backoff = absl::Seconds(2);
+  absl::Duration longest_backoff = absl::Seconds(4);
 };
 
 struct WatchResult {
@@ -49,8 +58,9 @@ struct WatchResult {
 };
 
 // Follows the job to its end, until SIGINT or SIGTERM comes through `events` (kDetached), or until
-// an error. A connection that breaks with UNAVAILABLE, or a stream that leaves updates out, is
-// taken up again after the last update seen; a server that was never reached is an error at once.
+// an error. A connection that breaks, a server that asks for patience, or a stream that leaves
+// updates out is taken up again after the last update seen; a server that was never reached is an
+// error at once.
 WatchResult Watch(Client& client, const std::string& id, const WatchOptions& options,
                   EventQueue& events, Watcher& watcher);
 

@@ -38,6 +38,24 @@ TEST(ParsePenaltyRangeTest, NumberOrRange) {
   }
 }
 
+TEST(ParseDeadlineTest, TimesAndDurations) {
+  const absl::Time now = absl::FromUnixSeconds(1'700'000'000);
+  EXPECT_EQ(*ParseDeadline("2023-11-14T23:13:20Z", now), now + absl::Hours(1));
+  EXPECT_EQ(*ParseDeadline("2023-11-15T00:13:20.5+01:00", now),
+            now + absl::Hours(1) + absl::Milliseconds(500));
+  EXPECT_EQ(*ParseDeadline("2h", now), now + absl::Hours(2));
+  EXPECT_EQ(*ParseDeadline("1h30m", now), now + absl::Minutes(90));
+  EXPECT_EQ(*ParseDeadline("45s", now), now + absl::Seconds(45));
+  EXPECT_EQ(*ParseDeadline("3d", now), now + absl::Hours(72));
+  EXPECT_EQ(*ParseDeadline("1d12h", now), now + absl::Hours(36));
+  for (const char* text : {"", "2", "soon", "-2h", "0s", "d", "2hd", "1d2", "2023-11-14", "inf",
+                           "infinite-future", "2023-11-14T23:13:20"}) {
+    const auto deadline = ParseDeadline(text, now);
+    EXPECT_FALSE(deadline.ok()) << text;
+    EXPECT_THAT(std::string(deadline.status().message()), HasSubstr("'" + std::string(text) + "'"));
+  }
+}
+
 // Prompts as `epo score` would read them.
 std::vector<std::string> Collect(std::vector<std::string> arguments) {
   CLI::App app;

@@ -9,6 +9,9 @@
 #include <memory>
 #include <thread>
 
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
 namespace epo::cli {
 namespace {
 
@@ -60,6 +63,7 @@ class BreakingServer : public v1::EpoService::Service {
       absl::MutexLock lock(&mutex_);
       call = after_.size();
       after_.push_back(request->after_sequence());
+      latest_ |= request->delivery() == v1::WatchJobRequest::LATEST;
     }
     // A watch that never gives up fails its test instead of hanging it.
     if (call > 50) return {grpc::StatusCode::OUT_OF_RANGE, "asked too often"};
@@ -68,6 +72,10 @@ class BreakingServer : public v1::EpoService::Service {
 
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
   int port() const { return port_; }
+  bool latest() {
+    absl::MutexLock lock(&mutex_);
+    return latest_;
+  }
   std::vector<int64_t> after() {
     absl::MutexLock lock(&mutex_);
     return after_;
@@ -78,6 +86,7 @@ class BreakingServer : public v1::EpoService::Service {
   int port_ = 0;
   absl::Mutex mutex_;
   std::vector<int64_t> after_ ABSL_GUARDED_BY(mutex_);
+  bool latest_ ABSL_GUARDED_BY(mutex_) = false;
   std::unique_ptr<grpc::Server> server_;
 };
 
@@ -87,6 +96,7 @@ class Recorder : public Watcher {
   void OnUpdate(const v1::WatchJobResponse& update) override {
     sequences.push_back(update.sequence());
   }
+  void OnState(const v1::Job& job) override { states.push_back(job.state()); }
   void OnLost(const grpc::Status& status, absl::Time) override {
     lost.push_back(status.error_message());
   }
@@ -97,6 +107,7 @@ class Recorder : public Watcher {
 
   int found = 0;
   std::vector<int64_t> sequences;
+  std::vector<v1::Job::State> states;
   std::vector<std::string> lost;
   std::vector<int> signals;
   std::function<void()> on_idle;
@@ -104,15 +115,15 @@ class Recorder : public Watcher {
 
 class WatchTest : public testing::Test {
  protected:
-  WatchResult Run(const std::string& address, int64_t after = 0) {
+  WatchResult Run(const std::string& address) {
     Client client(address);
-    WatchOptions options;
-    options.after_sequence = after;
+    WatchOptions options = options_;
     options.give_up_after = absl::Seconds(2);
     options.first_backoff = absl::Milliseconds(20);
     return Watch(client, "j1", options, events_, recorder_);
   }
 
+  WatchOptions options_;
   EventQueue events_;
   Recorder recorder_;
 };
@@ -214,6 +225,67 @@ TEST_F(WatchTest, AServerThatWasNeverReachedIsAnErrorAtOnce) {
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_LE(absl::Now() - start, absl::Seconds(2));
   EXPECT_TRUE(recorder_.lost.empty());
+}
+
+TEST_F(WatchTest, AServerThatWasReachedBeforeIsTriedAgain) {
+  options_.reached = true;
+  BreakingServer server({[](auto*, Writer*) { return kBroken; },
+                         [](auto*, Writer* writer) {
+                           WriteEnded(writer, 1);
+                           return grpc::Status::OK;
+                         }});
+  EXPECT_EQ(Run(server.address()).kind, WatchResult::kEnded);
+  EXPECT_THAT(recorder_.lost, ElementsAre("broken on purpose"));
+}
+
+TEST_F(WatchTest, LatestTakesUpdatesWithHoles) {
+  options_.latest = true;
+  BreakingServer server({[](auto*, Writer* writer) {
+                           WriteStep(writer, 3);
+                           WriteStep(writer, 9);
+                           return kBroken;
+                         },
+                         [](auto*, Writer* writer) {
+                           WriteStep(writer, 9);
+                           WriteStep(writer, 20);
+                           WriteEnded(writer, 31);
+                           return grpc::Status::OK;
+                         }});
+  EXPECT_EQ(Run(server.address()).kind, WatchResult::kEnded);
+  EXPECT_THAT(recorder_.sequences, ElementsAre(3, 9, 20, 31));
+  EXPECT_THAT(server.after(), ElementsAre(0, 9));
+  EXPECT_TRUE(server.latest());
+}
+
+TEST_F(WatchTest, HeartbeatsTellTheJobsState) {
+  BreakingServer server({[](auto*, Writer* writer) {
+    WriteFound(writer);
+    v1::WatchJobResponse response;
+    response.mutable_heartbeat()->mutable_job()->set_state(v1::Job::PAUSED);
+    writer->Write(response);
+    response.mutable_heartbeat()->clear_job();
+    writer->Write(response);
+    WriteEnded(writer, 1);
+    return grpc::Status::OK;
+  }});
+  EXPECT_EQ(Run(server.address()).kind, WatchResult::kEnded);
+  EXPECT_THAT(recorder_.states, ElementsAre(v1::Job::PAUSED));
+  EXPECT_FALSE(server.latest());
+}
+
+TEST_F(WatchTest, AServerThatAsksForPatienceIsAskedAgain) {
+  BreakingServer server({[](auto*, Writer* writer) {
+                           WriteFound(writer);
+                           google::rpc::Status details;
+                           details.add_details()->PackFrom(google::rpc::RetryInfo());
+                           return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many",
+                                               details.SerializeAsString());
+                         },
+                         [](auto*, Writer* writer) {
+                           WriteEnded(writer, 1);
+                           return grpc::Status::OK;
+                         }});
+  EXPECT_EQ(Run(server.address()).kind, WatchResult::kEnded);
 }
 
 TEST_F(WatchTest, OtherErrorsEndTheWatch) {
