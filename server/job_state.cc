@@ -40,17 +40,16 @@ absl::Status JobNotPaused(const v1::Job& job) {
 }
 
 absl::Status JobDeadlineExceeded(const v1::Job& job) {
-  const std::string deadline =
-      google::protobuf::util::TimeUtil::ToString(job.spec().deadline());
-  return MakeError(absl::StatusCode::kDeadlineExceeded,
-                   absl::StrCat("the job's deadline, ", deadline, ", passed after ",
-                                job.completed_iterations(), " of ", job.spec().iterations(),
-                                " iterations"),
-                   "JOB_DEADLINE_EXCEEDED",
-                   {{"id", job.id()},
-                    {"deadline", deadline},
-                    {"completed_iterations", absl::StrCat(job.completed_iterations())},
-                    {"iterations", absl::StrCat(job.spec().iterations())}});
+  const std::string deadline = google::protobuf::util::TimeUtil::ToString(job.spec().deadline());
+  return MakeError(
+      absl::StatusCode::kDeadlineExceeded,
+      absl::StrCat("the job's deadline, ", deadline, ", passed after ", job.completed_iterations(),
+                   " of ", job.spec().iterations(), " iterations"),
+      "JOB_DEADLINE_EXCEEDED",
+      {{"id", job.id()},
+       {"deadline", deadline},
+       {"completed_iterations", absl::StrCat(job.completed_iterations())},
+       {"iterations", absl::StrCat(job.spec().iterations())}});
 }
 
 }  // namespace epo

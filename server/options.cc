@@ -80,11 +80,19 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->check(CLI::Range(1, 100'000).description(""))
       ->type_name("N")
       ->capture_default_str();
-  int64_t drain_seconds = options.drain_timeout.count();
-  app.add_option("--drain-timeout", drain_seconds, "Seconds from SIGTERM to the process's end")
-      ->check(CLI::Range(0, 86'400).description(""))
-      ->type_name("SECONDS")
-      ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--drain-timeout",
+         [&options](const std::string& text) {
+           if (absl::ParseDuration(text, &options.drain_timeout) &&
+               options.drain_timeout >= absl::ZeroDuration()) {
+             return;
+           }
+           throw CLI::ValidationError("--drain-timeout",
+                                      "\"" + text + "\" is not a duration such as 30s or 2m");
+         },
+         "From SIGTERM to the process's end, at most")
+      ->type_name("DURATION")
+      ->default_str(absl::FormatDuration(options.drain_timeout));
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}).description(""))
       ->type_name("LEVEL")
@@ -116,7 +124,6 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
   }
   if (options.metrics_listen == kOff) options.metrics_listen.clear();
   options.log_format = log_format == kJson ? LogFormat::kJson : LogFormat::kText;
-  options.drain_timeout = std::chrono::seconds(drain_seconds);
   options.model = model;
   options.state_dir = state_dir;
   return options;

@@ -2,7 +2,6 @@
 #ifndef EPO_SERVER_OPTIONS_H_
 #define EPO_SERVER_OPTIONS_H_
 
-#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -31,7 +30,7 @@ struct ServerOptions {
   // Jobs that share the device; the others are queued.
   int max_concurrent_jobs = 64;
   // How long a drain may take.
-  std::chrono::seconds drain_timeout{30};
+  absl::Duration drain_timeout = absl::Seconds(30);
   std::string log_level = "info";
   LogFormat log_format = LogFormat::kText;
   SecurityOptions security;

@@ -379,8 +379,8 @@ class SchedulerImpl final : public Scheduler {
     for (size_t i = 0; i < round.size(); ++i) {
       LiveJob& live = *round[i];
       shares_.Charge(live.share);
-      bytes_per_row_ = std::max(
-          bytes_per_row_, static_cast<double>(live.run->device_bytes()) / SurvivorRows(live));
+      bytes_per_row_ = std::max(bytes_per_row_,
+                                static_cast<double>(live.run->device_bytes()) / SurvivorRows(live));
       const double share = static_cast<double>(live.share.cost) / static_cast<double>(cost);
       ledger_.Record(live, (*reports)[i], seconds, seconds * share);
       queue_.Progress(live.job.id(), live.rows_left());

@@ -197,13 +197,12 @@ class ServerImpl final : public Server {
   }
 
   bool Drain() override {
-    const absl::Duration timeout = absl::FromChrono(options_.drain_timeout);
-    const absl::Time end = absl::Now() + timeout;
+    const absl::Time end = absl::Now() + options_.drain_timeout;
     serving_ = false;
     grpc_->GetHealthCheckService()->SetServingStatus(false);
     if (api_ != nullptr) api_->StartDrain();
-    const bool stopped =
-        scheduler_ == nullptr || scheduler_->Stop(end - std::min(kDrainGrace, timeout / 2));
+    const bool stopped = scheduler_ == nullptr ||
+                         scheduler_->Stop(end - std::min(kDrainGrace, options_.drain_timeout / 2));
     streams_.Drain(ToGrpcStatus(ShuttingDown()));
     if (!stopped) {
       // A call that waits for the model would hold up an orderly end of gRPC; the streams are told.

@@ -24,7 +24,8 @@ absl::StatusOr<v1::TokenIds> ParseIds(std::string_view text);
 // "2.0" or "0.5:6".
 absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text);
 
-// "2026-01-02T03:04:05Z" (RFC 3339) or what lies so far ahead of `now`, as in "90m", "2h" or "3d12h".
+// "2026-01-02T03:04:05Z" (RFC 3339) or what lies so far ahead of `now`, as in "90m", "2h" or
+// "3d12h".
 absl::StatusOr<absl::Time> ParseDeadline(std::string_view text, absl::Time now);
 
 // Marks the arguments that CLI11 would not take as they stand, those in brackets, which it reads as

@@ -125,8 +125,9 @@ int ExitCodeOf(v1::Job::State state) {
 bool HasRetryInfo(const grpc::Status& status) {
   google::rpc::Status details;
   if (!details.ParseFromString(status.error_details())) return false;
-  return std::any_of(details.details().begin(), details.details().end(),
-                     [](const auto& detail) { return detail.template Is<google::rpc::RetryInfo>(); });
+  return std::any_of(details.details().begin(), details.details().end(), [](const auto& detail) {
+    return detail.template Is<google::rpc::RetryInfo>();
+  });
 }
 
 std::string ConnectionProblem(const grpc::Status& status) {

@@ -97,9 +97,11 @@ struct ListOptions {
 };
 
 std::vector<std::string> ListRow(const v1::Job& job, absl::Time now) {
-  return {Escape(job.id()), v1::Job::State_Name(job.state()),
+  return {Escape(job.id()),
+          v1::Job::State_Name(job.state()),
           absl::StrCat(job.completed_iterations(), "/", job.spec().iterations()),
-          QueueText(job, now), DurationText(now - ToTime(job.create_time())),
+          QueueText(job, now),
+          DurationText(now - ToTime(job.create_time())),
           ObjectiveText(job.spec().objective())};
 }
 
@@ -111,7 +113,8 @@ v1::ListJobsRequest ToRequest(const ListOptions& options) {
         state == v1::Job::STATE_UNSPECIFIED) {
       throw CLI::ValidationError(
           "--state",
-          absl::StrCat("'", name, "' is none of queued, running, paused, succeeded, failed, cancelled"));
+          absl::StrCat("'", name,
+                       "' is none of queued, running, paused, succeeded, failed, cancelled"));
     }
     request.add_states(state);
   }
@@ -144,8 +147,9 @@ int List(Session& session, const ListOptions& options) {
   } else if (rows.empty()) {
     std::fprintf(stderr, "no jobs\n");
   } else {
-    Print(JoinLines(TableLines({{"job"}, {"state"}, {"step", true}, {"queue"}, {"age", true}, {"objective"}},
-                               rows, 0, session.terminal().color_stdout)));
+    Print(JoinLines(
+        TableLines({{"job"}, {"state"}, {"step", true}, {"queue"}, {"age", true}, {"objective"}},
+                   rows, 0, session.terminal().color_stdout)));
   }
   return kDone;
 }
@@ -167,11 +171,11 @@ void AddFollow(Commands& commands) {
     bool latest = false;
   };
   const auto flags = std::make_shared<WatchFlags>();
-  CLI::App* watch = commands.Add("watch", "Follow a job; Ctrl-C leaves it running",
-                                 "Example: epo watch JOB", [flags](Session& session) {
-                                   return FollowJob(session, flags->id, FollowMode::kWatch,
-                                                    flags->latest);
-                                 });
+  CLI::App* watch =
+      commands.Add("watch", "Follow a job; Ctrl-C leaves it running", "Example: epo watch JOB",
+                   [flags](Session& session) {
+                     return FollowJob(session, flags->id, FollowMode::kWatch, flags->latest);
+                   });
   AddJobArgument(watch, flags->id);
   watch->add_flag("--latest", flags->latest, "Skip to the newest step when steps come too fast");
   AddJobCommand(commands, "wait", "Wait for a job's end; the exit code tells it",

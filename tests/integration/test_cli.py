@@ -68,7 +68,7 @@ def test_submit_leaves_the_defaults_to_the_server(cli, phi, stubs):
     assert spec["objective"] == {"neuron": {"layer": 0, "neuron": 7}}
     published = dict(tokens=12, population=8, children_per_parent=32, iterations=300, penalty_min=0.1, penalty_max=10.0,
                      restart_period=50, restart_penalty={"low": 2.0, "high": 2.0}, seed=0, initial_prompts=[],
-                     allow_special_tokens=False)
+                     allow_special_tokens=False, priority=50, deadline=None, history="FULL")
     assert {key: spec[key] for key in published} == published
 
 
@@ -77,13 +77,15 @@ def test_submit_sends_every_flag(cli):
     result = cli("submit", "--layer", 2, "--neuron", 9, "--tokens", 5, "--population", 2, "--children", 3, "--topk", 17,
                  "--iterations", 2, "--penalty-min", 0.25, "--penalty-max", 4, "--restart-every", 7,
                  "--restart-penalty", "0.5:6", "--seed", 2**64 - 1, "--initial-ids", "1,2,3,4,5", "--initial-ids",
-                 "[5, 4, 3, 2, 1]", "--allow-special-tokens", "--wait", "-o", "json")
+                 "[5, 4, 3, 2, 1]", "--allow-special-tokens", "--priority", 60, "--deadline", "2100-01-02T03:04:05Z",
+                 "--history", "frontier", "--wait", "-o", "json")
     assert result.returncode == 0, result.stderr
     spec = json.loads(result.stdout)["spec"]
     assert spec == {
         "objective": {"neuron": {"layer": 2, "neuron": 9}}, "tokens": 5, "population": 2, "children_per_parent": 3,
         "top_k": 17, "penalty_min": 0.25, "penalty_max": 4.0, "iterations": 2, "restart_period": 7,
         "restart_penalty": {"low": 0.5, "high": 6.0}, "seed": 2**64 - 1, "allow_special_tokens": True,
+        "priority": 60, "deadline": "2100-01-02T03:04:05Z", "history": "FRONTIER",
         "initial_prompts": [{"ids": i} for i in ids]}
 
 

@@ -83,7 +83,8 @@ TEST(FrameTest, TellsThePlaceInTheQueue) {
   View view = RunningView(0);
   view.job.set_state(v1::Job::QUEUED);
   view.job.set_queue_position(3);
-  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false)[0], "j1  layer 8 neuron 0  QUEUED, place 3");
+  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false)[0],
+            "j1  layer 8 neuron 0  QUEUED, place 3");
   view.job.mutable_estimated_start_time()->set_seconds(absl::ToUnixSeconds(kNow) + 250);
   EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false)[0],
             "j1  layer 8 neuron 0  QUEUED, place 3, in 4m10s");
