@@ -79,7 +79,7 @@ class JobLedger {
         retry_(retry),
         store_writes_(std::move(store_writes)) {}
 
-  // The job's first step in this process is about to run.
+  // A step of the job, which was QUEUED, is about to run.
   void MarkRunning(LiveJob& live);
 
   // `live.run` has made a step: of a round that took `round_seconds`, of which `run_seconds` are

@@ -22,23 +22,32 @@ int64_t ReadNumber(const char* path, int64_t otherwise) {
   return file >> number ? number : otherwise;
 }
 
-int64_t SystemMemory() {
-  std::ifstream file("/proc/meminfo");
+// The number behind a name at the beginning of a line; `otherwise` when there is none.
+int64_t ReadNamed(const char* path, const std::string& wanted, int64_t otherwise) {
+  std::ifstream file(path);
   std::string name;
-  int64_t kibibytes = 0;
+  int64_t number = 0;
   std::string unit;
-  while (file >> name >> kibibytes) {
-    if (name == "MemAvailable:") return kibibytes * 1024;
+  while (file >> name >> number) {
+    if (name == wanted) return number;
     std::getline(file, unit);
   }
-  return kUnlimited;
+  return otherwise;
+}
+
+int64_t SystemMemory() {
+  const int64_t kibibytes = ReadNamed("/proc/meminfo", "MemAvailable:", kUnlimited);
+  return kibibytes == kUnlimited ? kUnlimited : kibibytes * 1024;
 }
 
 // In a container the control group's own files stand at the root.
 int64_t GroupMemory() {
   const int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max", kUnlimited);
   if (limit == kUnlimited) return kUnlimited;
-  return std::max<int64_t>(0, limit - ReadNumber("/sys/fs/cgroup/memory.current", 0));
+  // Of what the group uses, the kernel gives up files that nobody has read of late.
+  const int64_t used = ReadNumber("/sys/fs/cgroup/memory.current", 0) -
+                       ReadNamed("/sys/fs/cgroup/memory.stat", "inactive_file", 0);
+  return std::max<int64_t>(0, limit - used);
 }
 
 }  // namespace
