@@ -49,7 +49,6 @@ bool IsUuid(const std::string& text) {
 
 // What is wrong with a new job's deadline, if anything.
 void CheckDeadline(const v1::JobSpec& spec, FieldViolations& violations) {
-  if (!spec.has_deadline()) return;
   using google::protobuf::util::TimeUtil;
   const int64_t seconds = spec.deadline().seconds();
   const int32_t nanos = spec.deadline().nanos();
@@ -86,11 +85,15 @@ absl::StatusOr<v1::Job> Api::Find(const CallContext& context, const std::string&
   return job;
 }
 
+bool Api::IsRepeat(const std::string& client, const std::string& request_id) const {
+  if (request_id.empty()) return false;
+  const absl::StatusOr<bool> repeat = store_.HasRequest(client, request_id);
+  return repeat.ok() && *repeat;
+}
+
 absl::Status Api::CheckRoom(const std::string& client, const std::string& request_id) const {
   absl::Status room = storage_.Admit();
-  if (room.ok() || request_id.empty()) return room;
-  const absl::StatusOr<bool> repeat = store_.HasRequest(client, request_id);
-  return repeat.ok() && *repeat ? absl::OkStatus() : room;
+  return room.ok() || IsRepeat(client, request_id) ? absl::OkStatus() : room;
 }
 
 absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
@@ -101,6 +104,7 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
     violations.push_back(
         {"request_id", absl::StrCat("\"", request.request_id(), "\" is not a UUID")});
   }
+  const std::string request_id = absl::AsciiStrToLower(request.request_id());
   SearchSpec spec;
   if (request.has_spec()) {
     const size_t before = violations.size();
@@ -108,13 +112,15 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
     if (violations.size() > before) return InvalidFields(violations);
     spec = converter_.ParseSpec(request.spec(), "spec", violations);
     CheckSearch(spec.options, "spec", limits_, violations);
-    CheckDeadline(request.spec(), violations);
+    // A repeat gets its job, whose deadline may have passed since.
+    if (request.spec().has_deadline() && !IsRepeat(context.client, request_id)) {
+      CheckDeadline(request.spec(), violations);
+    }
   } else {
     violations.push_back({"spec", "is required"});
   }
   if (!violations.empty()) return InvalidFields(violations);
 
-  const std::string request_id = absl::AsciiStrToLower(request.request_id());
   if (absl::Status room = CheckRoom(context.client, request_id); !room.ok()) return room;
 
   v1::Job job;

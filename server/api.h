@@ -64,6 +64,8 @@ class Api {
                                                           const v1::GetServerInfoRequest& request);
 
  private:
+  // Whether the client has made a job under this id.
+  bool IsRepeat(const std::string& client, const std::string& request_id) const;
   // OK when there is room for a new job, or when the request made one before.
   absl::Status CheckRoom(const std::string& client, const std::string& request_id) const;
   // The job, if the caller may know of it.

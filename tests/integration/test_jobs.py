@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+import uuid
 
 import grpc
 import pytest
@@ -165,6 +166,19 @@ def test_deadlines(server, stubs, tiny, epo):
     wait = epo("wait", waiting.stdout.strip(), server=running)
     assert wait.returncode == 1 and "deadline" in wait.stderr
     assert list(watch(running, stubs, behind))[-1].ended.state == stubs.job.Job.SUCCEEDED
+
+
+def test_a_repeat_after_the_deadline_gets_the_first_job(server, stubs, tiny):
+    running = server(tiny)
+    spec = stubs.job.JobSpec(deadline=stamp(0.5), iterations=100_000, tokens=6, population=2, children_per_parent=4, top_k=16)
+    spec.objective.neuron.layer = 2
+    request = stubs.service.CreateJobRequest(spec=spec, request_id=str(uuid.uuid4()))
+    job = running.stub.CreateJob(request, timeout=30)
+    ended = list(watch(running, stubs, job.id))[-1].ended
+    assert ended.error.code == DEADLINE_EXCEEDED
+    assert running.stub.CreateJob(request, timeout=30) == ended
+    request.request_id = str(uuid.uuid4())
+    assert refused(running.stub.CreateJob, request).code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(

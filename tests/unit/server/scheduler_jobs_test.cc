@@ -146,7 +146,7 @@ class SchedulerJobsTest : public testing::Test {
     job.set_state(v1::Job::QUEUED);
     job.set_model_fingerprint(model_->fingerprint());
     feeds_.Open(job.id(), 0);
-    EXPECT_TRUE(store_->CreateJob(job, "", "").ok());
+    EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
     scheduler_->Submit(job, std::move(spec), "");
     return job.id();
   }
