@@ -128,8 +128,7 @@ grpc::ServerUnaryReactor* Service::CancelJob(grpc::CallbackServerContext* contex
 }
 
 grpc::ServerUnaryReactor* Service::PauseJob(grpc::CallbackServerContext* context,
-                                            const v1::PauseJobRequest* request,
-                                            v1::Job* response) {
+                                            const v1::PauseJobRequest* request, v1::Job* response) {
   return Start(context, request, Role::kSubmit,
                [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
                  api.PauseJob(caller, *request, [=](absl::StatusOr<v1::Job> job) {
