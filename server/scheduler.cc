@@ -223,6 +223,8 @@ class SchedulerImpl final : public Scheduler {
   }
 
   void End(LiveJob& live, v1::Job::State state, const absl::Status& error) {
+    // First, so that whoever is told of the end finds the others' places moved up.
+    queue_.Leave(live.job.id());
     ledger_.End(live, state, error);
     Settle(live);
   }

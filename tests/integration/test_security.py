@@ -59,14 +59,19 @@ class As:
             result = self(method, request, **fields)
             for _ in result if hasattr(result, "__next__") else ():
                 pass
-        status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
-        found = {}
-        for detail in status.details:
-            message = getattr(error_details_pb2, detail.TypeName().rsplit(".", 1)[-1])()
-            detail.Unpack(message)
-            found[type(message).__name__] = message
-        assert found["ErrorInfo"].domain == "epo.v1"
-        return caught.value.code(), found
+        return code_and_details(caught.value)
+
+
+def code_and_details(error):
+    """The code of a failed call and its details by type."""
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    found = {}
+    for detail in status.details:
+        message = getattr(error_details_pb2, detail.TypeName().rsplit(".", 1)[-1])()
+        detail.Unpack(message)
+        found[type(message).__name__] = message
+    assert found["ErrorInfo"].domain == "epo.v1"
+    return error.code(), found
 
 
 @pytest.fixture
@@ -371,8 +376,8 @@ def test_calls_a_second(narrow, stubs, keys):
         try:
             alice("GetServerInfo")
             answered += 1
-        except grpc.RpcError:
-            refusals.append(alice.refused("GetServerInfo"))
+        except grpc.RpcError as error:
+            refusals.append(code_and_details(error))
     assert answered >= 20 and refusals
     code, found = refusals[0]
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -2,10 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <string>
+
+#include "absl/strings/str_cat.h"
 
 namespace epo::cli {
 namespace {
@@ -17,7 +20,8 @@ constexpr char kCertificate[] = "text\n-----BEGIN CERTIFICATE-----\nOWN";
 constexpr char kKey[] = "-----BEGIN EC PRIVATE KEY-----\nKEY";
 
 std::string File(const std::string& name, const std::string& text) {
-  const std::string path = testing::TempDir() + "/" + name;
+  // Tests run side by side, each in a process of its own.
+  const std::string path = absl::StrCat(testing::TempDir(), getpid(), ".", name);
   std::ofstream(path) << text;
   std::filesystem::permissions(path, std::filesystem::perms::owner_read);
   return path;

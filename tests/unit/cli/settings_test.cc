@@ -2,8 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
+
+#include "absl/strings/str_cat.h"
 
 namespace epo::cli {
 namespace {
@@ -11,7 +14,8 @@ namespace {
 using testing::HasSubstr;
 
 absl::StatusOr<PartialSettings> Profile(const std::string& text) {
-  const std::string path = testing::TempDir() + "/epo-profile.toml";
+  // Tests run side by side, each in a process of its own.
+  const std::string path = absl::StrCat(testing::TempDir(), "epo-profile.", getpid(), ".toml");
   std::ofstream(path) << text;
   return ReadProfile(path);
 }
