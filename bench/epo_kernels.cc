@@ -157,31 +157,29 @@ void LibraryLogSumExp(benchmark::State& state) {
 }
 
 void Register() {
-  const auto add = [&](const char* name, void (*run)(benchmark::State&)) {
-    return benchmark::RegisterBenchmark(name, run);
-  };
+  using benchmark::RegisterBenchmark;
   const std::pair<const char*, void (*)(benchmark::State&)> products[] = {
       {"product/own/float32", OwnProduct<at::kFloat>},
       {"product/own/bfloat16", OwnProduct<at::kBFloat16>},
       {"product/own/float16", OwnProduct<at::kHalf>},
       {"product/library/float32", LibraryProduct}};
   for (const auto& [name, run] : products) {
-    add(name, run)
+    RegisterBenchmark(name, run)
         ->Args({kHidden, kHidden})
         ->Args({kHidden, kKvHeads * kHeadDim})
         ->Args({kHidden, kIntermediate})
         ->Args({kIntermediate, kHidden})
         ->Args({kHidden, kVocab / 8});
   }
-  add("rms_norm/own", OwnRmsNorm);
-  add("rms_norm/library", LibraryRmsNorm);
-  add("silu_times/own", OwnSiluTimes);
-  add("silu_times/library", LibrarySiluTimes);
-  add("gelu_tanh/own", OwnGeluTanh);
-  add("rotate/own", OwnRotate);
-  add("attend/own", OwnAttend);
-  add("log_sum_exp/own", OwnLogSumExp);
-  add("log_sum_exp/library", LibraryLogSumExp);
+  RegisterBenchmark("rms_norm/own", OwnRmsNorm);
+  RegisterBenchmark("rms_norm/library", LibraryRmsNorm);
+  RegisterBenchmark("silu_times/own", OwnSiluTimes);
+  RegisterBenchmark("silu_times/library", LibrarySiluTimes);
+  RegisterBenchmark("gelu_tanh/own", OwnGeluTanh);
+  RegisterBenchmark("rotate/own", OwnRotate);
+  RegisterBenchmark("attend/own", OwnAttend);
+  RegisterBenchmark("log_sum_exp/own", OwnLogSumExp);
+  RegisterBenchmark("log_sum_exp/library", LibraryLogSumExp);
 }
 
 }  // namespace

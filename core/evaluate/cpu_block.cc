@@ -10,23 +10,17 @@
 #include <limits>
 
 #include "core/evaluate/prepared_prompt.h"
+#include "core/evaluate/tensors.h"
 #include "core/model/linear.h"
 #include "core/model/weights.h"
 
 namespace epo {
 namespace {
 
-// The library's products see a multiple of this many rows. MKL's float32 product then gives each
-// row the same sums whatever else is in the batch: it has other kernels for a few rows, and the
-// same order of additions for 12 and more.
-constexpr int64_t kRowTile = 16;
-
 // Logits are made in tiles of this many vocabulary columns and reduced while they are in the cache:
 // a block of our own product's weights, and enough for the library to be at its best.
 constexpr int64_t kHeadColumnsOwn = 96;
 constexpr int64_t kHeadColumnsLibrary = 512;
-
-int64_t RoundUp(int64_t rows) { return (rows + kRowTile - 1) / kRowTile * kRowTile; }
 
 }  // namespace
 
@@ -47,21 +41,19 @@ void CpuBlock::RunLayers(std::span<const Candidate> candidates, const Layout& la
 
 void CpuBlock::Embed(const Layout& layout) {
   const auto rows = static_cast<int64_t>(layout.ids.size());
-  residual_ = residual_buffer_.Rows(RoundUp(rows), config_.hidden_size);
+  residual_ = residual_buffer_.Rows(RoundUp(rows, kLibraryRows), config_.hidden_size);
   residual_.narrow(0, rows, residual_.size(0) - rows).zero_();
-  float* out = residual_.mutable_data_ptr<float>();
-  for (int64_t r = 0; r < rows; ++r) {
-    wide_.Row(weights_.embedding, layout.ids[r], out + r * config_.hidden_size);
-  }
+  residual_.narrow(0, 0, rows)
+      .copy_(weights_.embedding.index_select(0, ToDevice(layout.ids, weights_.device())));
 }
 
 void CpuBlock::Normalize(const NormWeights& norm, const at::Tensor& x, const at::Tensor& out) {
   const auto epsilon = static_cast<float>(config_.norm_epsilon);
-  const at::Tensor& weight = wide_.Vector(norm.weight);
+  const at::Tensor& weight = wide_.Of(norm.weight);
   if (config_.norm == Norm::kLayerNorm) {
     kernels::LayerNorm(x.const_data_ptr<float>(), weight.const_data_ptr<float>(),
-                       wide_.Vector(norm.bias).const_data_ptr<float>(), epsilon, x.size(0),
-                       x.size(1), out.mutable_data_ptr<float>());
+                       wide_.Of(norm.bias).const_data_ptr<float>(), epsilon, x.size(0), x.size(1),
+                       out.mutable_data_ptr<float>());
   } else {
     kernels::RmsNorm(x.const_data_ptr<float>(), weight.const_data_ptr<float>(), epsilon, x.size(0),
                      x.size(1), out.mutable_data_ptr<float>());
@@ -72,7 +64,7 @@ void CpuBlock::Multiply(const LinearWeights& linear, const at::Tensor& x, int64_
                         PackedProduct::Into into, at::Tensor out) {
   if (products_ == CpuProducts::kOwn) {
     const float* bias =
-        linear.bias.defined() ? wide_.Vector(linear.bias).const_data_ptr<float>() : nullptr;
+        linear.bias.defined() ? wide_.Of(linear.bias).const_data_ptr<float>() : nullptr;
     product_.Multiply(x.const_data_ptr<float>(), rows, Stored(linear.weight), bias, into,
                       out.mutable_data_ptr<float>(), out.size(1));
     return;
@@ -113,7 +105,7 @@ void CpuBlock::RunLayer(int64_t layer, std::span<const Candidate> candidates, co
                         double* targets) {
   const LayerWeights& weights = weights_.layers[layer];
   const int64_t rows = layout.rows_at[layer];
-  const int64_t padded = RoundUp(rows);
+  const int64_t padded = RoundUp(rows, kLibraryRows);
   residual_ = residual_.narrow(0, 0, padded);
   at::Tensor normed = normed_.Rows(padded, config_.hidden_size);
   Normalize(weights.attention_norm, residual_, normed);
@@ -184,7 +176,7 @@ at::Tensor CpuBlock::Attention(int64_t layer, std::span<const Candidate> candida
 void CpuBlock::RunHead(const Layout& layout, double* surprisal) {
   const int64_t predicting = layout.predicting;
   if (predicting == 0) return;
-  const int64_t rows = RoundUp(predicting);
+  const int64_t rows = RoundUp(predicting, kLibraryRows);
   const at::Tensor normed = normed_.Rows(rows, config_.hidden_size);
   Normalize(weights_.final_norm, residual_.narrow(0, 0, rows), normed);
   maxima_.assign(predicting, -std::numeric_limits<float>::infinity());
@@ -197,7 +189,7 @@ void CpuBlock::RunHead(const Layout& layout, double* surprisal) {
     at::Tensor logits = logits_.Rows(rows, columns);
     Multiply(part, normed, predicting, PackedProduct::Into::kSet, logits);
     if (weights_.head.bias.defined()) {
-      logits.add_(wide_.Vector(weights_.head.bias).narrow(0, column, columns));
+      logits.add_(wide_.Of(weights_.head.bias).narrow(0, column, columns));
     }
     const float* values = logits.const_data_ptr<float>();
     kernels::AddToLogSumExp(values, predicting, columns, maxima_.data(), sums_.data());

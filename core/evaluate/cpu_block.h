@@ -10,7 +10,7 @@
 #include "core/evaluate/evaluator.h"
 #include "core/evaluate/kernels.h"
 #include "core/evaluate/layout.h"
-#include "core/evaluate/wide_weights.h"
+#include "core/evaluate/wide_vectors.h"
 #include "core/model/model.h"
 #include "core/model/packed_product.h"
 
@@ -38,7 +38,7 @@ class RowBuffer {
 // calls; one thread at a time. `model` and `wide` must outlive it.
 class CpuBlock {
  public:
-  CpuBlock(const Model& model, const WideWeights& wide, CpuProducts products)
+  CpuBlock(const Model& model, const WideVectors& wide, CpuProducts products)
       : config_(model.config()), weights_(model.weights()), wide_(wide), products_(products) {}
 
   // The layers over `candidates`, whose layout is `layout`; writes each one's f(t) to `targets`,
@@ -63,7 +63,7 @@ class CpuBlock {
 
   const ModelConfig& config_;
   const Weights& weights_;
-  const WideWeights& wide_;
+  const WideVectors& wide_;
   const CpuProducts products_;
   PackedProduct product_;
   RowBuffer residual_buffer_, normed_, query_, key_, value_, attended_, hidden_, factor_, logits_;

@@ -9,7 +9,7 @@
 #include "core/evaluate/packed_pass.h"
 #include "core/evaluate/phase_timer.h"
 #include "core/evaluate/prepared_prompt.h"
-#include "core/evaluate/wide_weights.h"
+#include "core/evaluate/wide_vectors.h"
 #include "core/model/weights.h"
 
 namespace epo {
@@ -92,7 +92,7 @@ class CpuPass final : public PackedPass {
 
  private:
   struct Worker {
-    Worker(const Model& model, const WideWeights& wide, CpuProducts products)
+    Worker(const Model& model, const WideVectors& wide, CpuProducts products)
         : block(model, wide, products) {}
 
     void Run(std::span<const Candidate> candidates, const ModelConfig& config, double* targets,
@@ -125,7 +125,7 @@ class CpuPass final : public PackedPass {
   }
 
   const Model& model_;
-  const WideWeights wide_;
+  const WideVectors wide_;
   const CpuProducts products_;
   std::vector<std::unique_ptr<Worker>> workers_;
 };

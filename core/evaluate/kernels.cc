@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -243,22 +242,6 @@ void AddToLogSumExp(const float* logits, int64_t rows, int64_t columns, float* m
     sum[r] = sum[r] * std::exp(maximum[r] - greatest) + (Sum(total) + tail);
     maximum[r] = greatest;
   }
-}
-
-void WidenBFloat16(const uint16_t* x, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t bits = static_cast<uint32_t>(x[i]) << 16;
-    std::memcpy(out + i, &bits, sizeof(bits));
-  }
-}
-
-void WidenFloat16(const uint16_t* x, int64_t count, float* out) {
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    _mm256_storeu_ps(out + i,
-                     _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
-  }
-  for (; i < count; ++i) out[i] = _cvtsh_ss(x[i]);
 }
 
 }  // namespace epo::kernels

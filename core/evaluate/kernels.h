@@ -54,10 +54,6 @@ void Attend(std::span<const AttentionSpan> spans, const float* query, const floa
 // sum of exp(logit - maximum); they start as -infinity and 0.
 void AddToLogSumExp(const float* logits, int64_t rows, int64_t columns, float* maximum, float* sum);
 
-// Widens bfloat16 or float16 (as their bits) to float32, `count` elements.
-void WidenBFloat16(const uint16_t* x, int64_t count, float* out);
-void WidenFloat16(const uint16_t* x, int64_t count, float* out);
-
 }  // namespace epo::kernels
 
 #endif  // EPO_CORE_EVALUATE_KERNELS_H_

@@ -31,6 +31,11 @@ struct Layout {
   std::vector<int64_t> rows_at;
 };
 
+// The least multiple of `multiple` that is not below `size`.
+inline int64_t RoundUp(int64_t size, int64_t multiple) {
+  return (size + multiple - 1) / multiple * multiple;
+}
+
 Layout LayOut(const ModelConfig& config, std::span<const Candidate> candidates);
 
 }  // namespace epo

@@ -9,13 +9,12 @@
 #include <numeric>
 
 #include "core/evaluate/flops.h"
+#include "core/evaluate/layout.h"
 #include "core/evaluate/tensors.h"
 #include "core/model/linear.h"
 
 namespace epo {
 namespace {
-
-constexpr size_t kRowTile = 16;
 
 // Causal attention within each prompt; prompts stand one after another in the rows. Keeps every
 // layer's keys and values.
@@ -85,14 +84,12 @@ std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
   const Decoder decoder(model);
 
-  // Filled up to whole tiles for the library: its sums for a row then do not depend on how many
-  // rows there are.
   std::vector<PrepareRequest> requests(wanted.begin(), wanted.end());
-  size_t total = 0;
-  for (const PrepareRequest& request : wanted) total += request.prompt.size();
-  if (const size_t missing = (kRowTile - total % kRowTile) % kRowTile;
-      missing > 0 && !UsesPackedProduct(model.weights().embedding)) {
-    requests.push_back({Prompt(missing, 0), {}, false});
+  if (!UsesPackedProduct(model.weights().embedding)) {
+    int64_t total = 0;
+    for (const PrepareRequest& request : wanted) total += std::ssize(request.prompt);
+    const int64_t missing = RoundUp(total, kLibraryRows) - total;
+    if (missing > 0) requests.push_back({Prompt(missing, 0), {}, false});
   }
 
   std::vector<int64_t> ids, positions, starts;

@@ -27,8 +27,6 @@ HeadTile TileOn(const c10::Device& device) {
 // and memory is laid out once for each, and a captured graph fits many steps.
 constexpr PassBuckets kGpuBuckets{.rows = 256, .candidates = 64, .parents = 8};
 
-int64_t RoundUp(int64_t size, int64_t bucket) { return (size + bucket - 1) / bucket * bucket; }
-
 // `layout` with rows rounded up: at each layer some that are no longer needed stay, and at the end
 // stand rows of a candidate that nobody asked for, `candidates`.
 Layout Pad(Layout layout, int64_t candidates, const PassBuckets& buckets) {
@@ -141,8 +139,8 @@ at::Tensor Surprisal(const Model& model, const at::Tensor& normed, const at::Ten
   return at::cat(parts);
 }
 
-// Values on the device that the host wants, and where each goes. They come back in one transfer,
-// the only time that the host waits for the device in a pass.
+// Values on the device that the host wants, and where each goes. They come back in one transfer:
+// nothing that the device computes in a pass is waited for before that.
 class Results {
  public:
   // `values` is one-dimensional; its i-th goes to *to[i].

@@ -15,6 +15,11 @@ namespace epo {
 // bits whatever other rows there are.
 bool UsesPackedProduct(const at::Tensor& weight);
 
+// Where they are the library's, it is given a multiple of this many rows. MKL's float32 product
+// then gives each row the same sums whatever else is in the batch: it has other kernels for a few
+// rows, and the same order of additions for 12 and more.
+inline constexpr int64_t kLibraryRows = 16;
+
 // A float32, bfloat16 or float16 matrix of a CPU model with contiguous rows, as packed_product.h
 // wants it.
 StoredMatrix Stored(const at::Tensor& weight);
