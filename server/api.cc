@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "core/search/frontier.h"
 #include "server/clock.h"
+#include "server/find_job.h"
 #include "server/frontier_history.h"
 #include "server/job_state.h"
 #include "server/log.h"
@@ -80,9 +81,7 @@ absl::Status TooManyWaiting(const CallContext& context, int limit) {
 
 absl::StatusOr<v1::Job> Api::Find(const CallContext& context, const std::string& id) const {
   if (id.empty()) return InvalidFields({{"id", "is required"}});
-  absl::StatusOr<v1::Job> job = store_.GetJob(id);
-  if (absl::IsNotFound(job.status()) || (job.ok() && !context.Sees(*job))) return JobNotFound(id);
-  return job;
+  return FindJob(store_, context, id);
 }
 
 bool Api::IsRepeat(const std::string& client, const std::string& request_id) const {

@@ -44,7 +44,7 @@ class JobQueue {
   // The last admitted of the active jobs.
   std::optional<std::string> Newest() const;
 
-  // Whether the free places are kept free for now.
+  // Whether the free places are kept free.
   void Hold(bool held);
   // What is left of an active job's work.
   void Progress(const std::string& id, double rows);

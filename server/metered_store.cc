@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "server/forwarding_store.h"
 #include "server/job_state.h"
 
 namespace epo {
@@ -23,23 +24,23 @@ const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
   return result.status();
 }
 
-class MeteredStore final : public Store {
+class MeteredStore final : public ForwardingStore {
  public:
   MeteredStore(std::unique_ptr<Store> store, Metrics& metrics)
-      : store_(std::move(store)), metrics_(metrics) {}
+      : ForwardingStore(std::move(store)), metrics_(metrics) {}
 
   absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
                                     const std::string& request, int max_waiting) override {
     absl::StatusOr<Created> created =
         Measure(Write::kCreate, job.ByteSizeLong() + request.size(),
-                [&] { return store_->CreateJob(job, request_id, request, max_waiting); });
+                [&] { return ForwardingStore::CreateJob(job, request_id, request, max_waiting); });
     if (created.ok() && created->is_new) metrics_.JobCreated();
     return created;
   }
 
   absl::Status UpdateJob(const v1::Job& job) override {
-    absl::Status status =
-        Measure(Write::kUpdate, job.ByteSizeLong(), [&] { return store_->UpdateJob(job); });
+    absl::Status status = Measure(Write::kUpdate, job.ByteSizeLong(),
+                                  [&] { return ForwardingStore::UpdateJob(job); });
     if (status.ok() && IsTerminal(job.state())) metrics_.JobEnded(job);
     return status;
   }
@@ -47,43 +48,15 @@ class MeteredStore final : public Store {
   absl::Status AppendStep(const StepRecord& record) override {
     const size_t bytes = record.job.ByteSizeLong() + record.step.ByteSizeLong() +
                          record.iteration.ByteSizeLong() + record.checkpoint.size();
-    absl::Status status = Measure(Write::kStep, bytes, [&] { return store_->AppendStep(record); });
+    absl::Status status =
+        Measure(Write::kStep, bytes, [&] { return ForwardingStore::AppendStep(record); });
     if (status.ok()) metrics_.StepCommitted(record.job, record.step);
     if (status.ok() && IsTerminal(record.job.state())) metrics_.JobEnded(record.job);
     return status;
   }
 
   absl::Status DeleteJob(const std::string& id) override {
-    return Measure(Write::kDelete, 0, [&] { return store_->DeleteJob(id); });
-  }
-
-  absl::StatusOr<v1::Job> GetJob(const std::string& id) const override {
-    return store_->GetJob(id);
-  }
-  absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override {
-    return store_->ListJobs(query);
-  }
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
-    return store_->UnfinishedJobs();
-  }
-  absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
-    return store_->CountJobs();
-  }
-  absl::StatusOr<bool> HasRequest(const std::string& client,
-                                  const std::string& request_id) const override {
-    return store_->HasRequest(client, request_id);
-  }
-  absl::StatusOr<int64_t> UsedBytes() const override { return store_->UsedBytes(); }
-  absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
-    return store_->GetCheckpoint(id);
-  }
-  absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
-                                                 int limit) const override {
-    return store_->GetSteps(id, first, limit);
-  }
-  absl::StatusOr<std::vector<v1::Iteration>> GetIterations(const std::string& id, int first,
-                                                           int limit) const override {
-    return store_->GetIterations(id, first, limit);
+    return Measure(Write::kDelete, 0, [&] { return ForwardingStore::DeleteJob(id); });
   }
 
  private:
@@ -100,7 +73,6 @@ class MeteredStore final : public Store {
     return result;
   }
 
-  const std::unique_ptr<Store> store_;
   Metrics& metrics_;
 };
 

@@ -99,6 +99,18 @@ grpc::ServerUnaryReactor* Service::Answer(
                });
 }
 
+template <class Request, class Response>
+grpc::ServerUnaryReactor* Service::AnswerLater(
+    grpc::CallbackServerContext* context, const Request* request, Response* response, Role role,
+    void (Api::*method)(const CallContext&, const Request&, Api::Done<Response>)) {
+  return Start(context, request, role,
+               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
+                 (api.*method)(caller, *request, [=](absl::StatusOr<Response> result) {
+                   Finish(reactor, response, std::move(result));
+                 });
+               });
+}
+
 grpc::ServerUnaryReactor* Service::CreateJob(grpc::CallbackServerContext* context,
                                              const v1::CreateJobRequest* request,
                                              v1::Job* response) {
@@ -119,33 +131,18 @@ grpc::ServerUnaryReactor* Service::ListJobs(grpc::CallbackServerContext* context
 grpc::ServerUnaryReactor* Service::CancelJob(grpc::CallbackServerContext* context,
                                              const v1::CancelJobRequest* request,
                                              v1::Job* response) {
-  return Start(context, request, Role::kSubmit,
-               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
-                 api.CancelJob(caller, *request, [=](absl::StatusOr<v1::Job> job) {
-                   Finish(reactor, response, std::move(job));
-                 });
-               });
+  return AnswerLater(context, request, response, Role::kSubmit, &Api::CancelJob);
 }
 
 grpc::ServerUnaryReactor* Service::PauseJob(grpc::CallbackServerContext* context,
                                             const v1::PauseJobRequest* request, v1::Job* response) {
-  return Start(context, request, Role::kSubmit,
-               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
-                 api.PauseJob(caller, *request, [=](absl::StatusOr<v1::Job> job) {
-                   Finish(reactor, response, std::move(job));
-                 });
-               });
+  return AnswerLater(context, request, response, Role::kSubmit, &Api::PauseJob);
 }
 
 grpc::ServerUnaryReactor* Service::ResumeJob(grpc::CallbackServerContext* context,
                                              const v1::ResumeJobRequest* request,
                                              v1::Job* response) {
-  return Start(context, request, Role::kSubmit,
-               [=](Api& api, const CallContext& caller, grpc::ServerUnaryReactor* reactor) {
-                 api.ResumeJob(caller, *request, [=](absl::StatusOr<v1::Job> job) {
-                   Finish(reactor, response, std::move(job));
-                 });
-               });
+  return AnswerLater(context, request, response, Role::kSubmit, &Api::ResumeJob);
 }
 
 grpc::ServerUnaryReactor* Service::DeleteJob(grpc::CallbackServerContext* context,

@@ -68,6 +68,12 @@ class Service final : public v1::EpoService::CallbackService {
                                    Response* response, Role role,
                                    absl::StatusOr<Response> (Api::*method)(const CallContext&,
                                                                            const Request&));
+  // As Answer(), of a method that calls back.
+  template <class Request, class Response>
+  grpc::ServerUnaryReactor* AnswerLater(grpc::CallbackServerContext* context,
+                                        const Request* request, Response* response, Role role,
+                                        void (Api::*method)(const CallContext&, const Request&,
+                                                            Api::Done<Response>));
   template <class Request, class Call>
   grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context, const Request* request,
                                   Role role, Call call);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/find_job.h"
 #include "server/frontier_history.h"
 #include "server/job_state.h"
 #include "server/status.h"
@@ -20,15 +21,6 @@ constexpr int kBatch = 16;
 
 absl::Status OrJobNotFound(const absl::Status& status, const std::string& id) {
   return absl::IsNotFound(status) ? JobNotFound(id) : status;
-}
-
-// The job, if the caller may know of it.
-absl::StatusOr<v1::Job> FindJob(const Store& store, const CallContext& context,
-                                const std::string& id) {
-  absl::StatusOr<v1::Job> job = store.GetJob(id);
-  if (job.ok() && !context.Sees(*job)) return JobNotFound(id);
-  if (!job.ok()) return OrJobNotFound(job.status(), id);
-  return job;
 }
 
 // What both requests must fulfil.

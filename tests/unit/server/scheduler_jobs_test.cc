@@ -18,6 +18,7 @@
 #include "server/clock.h"
 #include "server/recover.h"
 #include "server/scheduler.h"
+#include "tests/unit/server/store_dir.h"
 
 namespace epo {
 namespace {
@@ -78,7 +79,7 @@ struct Wanted {
   absl::Duration deadline = absl::InfiniteDuration();
 };
 
-class SchedulerJobsTest : public testing::Test {
+class SchedulerJobsTest : public StoreDirTest {
  protected:
   static void SetUpTestSuite() {
     auto model = Model::Load(EPO_PHI_TINY, {.device = "cpu", .dtype = "float64"});
@@ -87,21 +88,10 @@ class SchedulerJobsTest : public testing::Test {
   }
   static void TearDownTestSuite() { delete model_; }
 
-  void SetUp() override {
-    directory_ = std::filesystem::temp_directory_path() /
-                 absl::StrCat("epo-scheduler-jobs-test-", getpid(), "-",
-                              testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::remove_all(directory_);
-    auto store = Store::Open(directory_);
-    ASSERT_TRUE(store.ok()) << store.status();
-    store_ = *std::move(store);
-  }
-
   void TearDown() override {
     if (!gate_.HasBeenNotified()) gate_.Notify();
     scheduler_.reset();
-    store_.reset();
-    std::filesystem::remove_all(directory_);
+    StoreDirTest::TearDown();
   }
 
   // The model's thread stands still until OpenGate().
@@ -191,12 +181,10 @@ class SchedulerJobsTest : public testing::Test {
   }
 
   static const Model* model_;
-  std::filesystem::path directory_;
   SchedulerOptions options_;
   Device device_;
   absl::Notification gate_;
   Converter converter_{*model_};
-  std::unique_ptr<Store> store_;
   JobFeeds feeds_{pool_};
   WorkerPool pool_{1};
   std::unique_ptr<Scheduler> scheduler_;

@@ -17,6 +17,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "core/model/model.h"
+#include "server/forwarding_store.h"
 #include "server/recover.h"
 
 namespace epo {
@@ -60,9 +61,9 @@ class FaultyEvaluator : public Evaluator {
 };
 
 // The real store, except that it refuses writes while told so; keeps the order of the steps.
-class FaultyStore : public Store {
+class FaultyStore : public ForwardingStore {
  public:
-  explicit FaultyStore(std::unique_ptr<Store> real) : real_(std::move(real)) {}
+  explicit FaultyStore(std::unique_ptr<Store> real) : ForwardingStore(std::move(real)) {}
 
   std::atomic<bool> full = false;
   std::atomic<int> refused = 0;
@@ -72,47 +73,16 @@ class FaultyStore : public Store {
     return appended_;
   }
 
-  absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
-                                    const std::string& request, int max_waiting) override {
-    return real_->CreateJob(job, request_id, request, max_waiting);
-  }
   absl::Status UpdateJob(const v1::Job& job) override {
     if (full) return Refuse();
-    return real_->UpdateJob(job);
+    return ForwardingStore::UpdateJob(job);
   }
   absl::Status AppendStep(const StepRecord& record) override {
     if (full) return Refuse();
-    absl::Status status = real_->AppendStep(record);
+    absl::Status status = ForwardingStore::AppendStep(record);
     absl::MutexLock lock(&mutex_);
     if (status.ok()) appended_.emplace_back(record.job.id(), record.step.index());
     return status;
-  }
-  absl::StatusOr<v1::Job> GetJob(const std::string& id) const override { return real_->GetJob(id); }
-  absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override {
-    return real_->ListJobs(query);
-  }
-  absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
-    return real_->UnfinishedJobs();
-  }
-  absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
-    return real_->CountJobs();
-  }
-  absl::StatusOr<bool> HasRequest(const std::string& client,
-                                  const std::string& request_id) const override {
-    return real_->HasRequest(client, request_id);
-  }
-  absl::StatusOr<int64_t> UsedBytes() const override { return real_->UsedBytes(); }
-  absl::Status DeleteJob(const std::string& id) override { return real_->DeleteJob(id); }
-  absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
-    return real_->GetCheckpoint(id);
-  }
-  absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
-                                                 int limit) const override {
-    return real_->GetSteps(id, first, limit);
-  }
-  absl::StatusOr<std::vector<v1::Iteration>> GetIterations(const std::string& id, int first,
-                                                           int limit) const override {
-    return real_->GetIterations(id, first, limit);
   }
 
  private:
@@ -121,7 +91,6 @@ class FaultyStore : public Store {
     return absl::ResourceExhaustedError("disk full");
   }
 
-  const std::unique_ptr<Store> real_;
   mutable absl::Mutex mutex_;
   std::vector<std::pair<std::string, int>> appended_ ABSL_GUARDED_BY(mutex_);
 };
