@@ -5,13 +5,16 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/rand.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
+#include <set>
 
 #include "core/evaluate/flops.h"
 #include "core/model/device.h"
@@ -32,6 +35,10 @@ struct BenchOptions {
   Objective objective;
   SearchOptions search;
   int jobs = 1;
+  // Steps before the timed ones.
+  int warm_up = 1;
+  // A Chrome trace of one more step goes there, if not empty.
+  std::string trace;
 };
 
 double Now() {
@@ -42,6 +49,13 @@ double Percentile(std::vector<double> values, double fraction) {
   std::sort(values.begin(), values.end());
   const auto index = static_cast<size_t>(fraction * static_cast<double>(values.size() - 1) + 0.5);
   return values[index];
+}
+
+// A GPU works behind the host.
+void WaitFor(const c10::Device& device) {
+  if (!device.is_cpu()) {
+    c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+  }
 }
 
 // y = x W^T by our own kernel, the rows spread over the threads.
@@ -73,11 +87,15 @@ double MatmulRate(const Model& model, int64_t rows) {
     const at::Tensor w = at::rand({out, in}, options);
     at::Tensor y = at::mm(x, w.t());
     std::vector<double> library, own;
+    // On a GPU the host's part of a call must not be seen.
+    const int calls = w.is_cpu() ? 1 : 50;
+    WaitFor(w.device());
     for (int i = 0; i < 7; ++i) {
       const double start = Now();
-      at::mm_out(y, x, w.t());
+      for (int call = 0; call < calls; ++call) at::mm_out(y, x, w.t());
+      WaitFor(w.device());
       const double middle = Now();
-      library.push_back(middle - start);
+      library.push_back((middle - start) / calls);
       if (dtype != at::kFloat || !w.is_cpu()) continue;
       MultiplyRows(x, w, y);
       own.push_back(Now() - middle);
@@ -97,6 +115,20 @@ double MatmulRate(const Model& model, int64_t rows) {
   return flops / seconds;
 }
 
+// Runs `step` and writes what torch and the device did in it to `path`.
+template <typename Step>
+absl::Status Trace(const std::string& path, Step step) {
+  namespace profiler = torch::autograd::profiler;
+  const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
+  const std::set<profiler::ActivityType> activities = {profiler::ActivityType::CPU,
+                                                       profiler::ActivityType::CUDA};
+  profiler::prepareProfiler(config, activities);
+  profiler::enableProfiler(config, activities);
+  absl::Status status = step();
+  profiler::disableProfiler()->save(path);
+  return status;
+}
+
 absl::StatusOr<Json> Measure(const BenchOptions& options) {
   const double load_start = Now();
   auto model = Model::Load(options.model, options.model_options);
@@ -107,21 +139,27 @@ absl::StatusOr<Json> Measure(const BenchOptions& options) {
   std::vector<Run*> runs;
   for (int j = 0; j < options.jobs; ++j) {
     SearchOptions search = options.search;
-    search.iterations = options.search.iterations + 1;
+    search.iterations = options.warm_up + options.search.iterations + 1;
     search.seed += j;
     owned.push_back(Run::Create(**model, options.objective, search));
     runs.push_back(owned.back().get());
   }
+  const auto step = [&]() { return AdvanceRound(*evaluator, runs).status(); };
   // The first step also reads the initial parents and warms up what is cached.
-  if (auto first = AdvanceRound(*evaluator, runs); !first.ok()) return first.status();
+  for (int i = 0; i < options.warm_up; ++i) {
+    if (absl::Status status = step(); !status.ok()) return status;
+  }
   const EvaluatorCounters before = evaluator->counters();
   std::vector<double> steps;
   for (int i = 0; i < options.search.iterations; ++i) {
     const double start = Now();
-    if (auto reports = AdvanceRound(*evaluator, runs); !reports.ok()) return reports.status();
+    if (absl::Status status = step(); !status.ok()) return status;
     steps.push_back(Now() - start);
   }
-  const EvaluatorCounters& after = evaluator->counters();
+  const EvaluatorCounters after = evaluator->counters();
+  if (!options.trace.empty()) {
+    if (absl::Status status = Trace(options.trace, step); !status.ok()) return status;
+  }
   double total = 0;
   for (const double step : steps) total += step;
   const auto count = static_cast<double>(steps.size());
@@ -179,6 +217,11 @@ int main(int argc, char** argv) {
   options.search.iterations = 10;
   step->add_option("--iterations", options.search.iterations, "Steps to time")
       ->capture_default_str();
+  step->add_option("--warm-up", options.warm_up, "Steps before those")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  step->add_option("--trace", options.trace,
+                   "Write what torch and the device do in one more step as a Chrome trace to FILE");
   step->add_option("--jobs", options.jobs, "Jobs a round")->capture_default_str();
   step->add_option("--tokens", options.search.tokens)->capture_default_str();
   step->add_option("--population", options.search.population)->capture_default_str();

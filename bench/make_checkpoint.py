@@ -46,7 +46,8 @@ def main():
     shards = [{"model.embed_tokens.weight": (VOCAB, HIDDEN)}]
     shards += [layer_shapes(first) | (layer_shapes(first + 1) if first + 1 < args.layers else {}) for first in range(0, args.layers, 2)]
     shards += [ends]
-    generator = torch.Generator().manual_seed(args.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator(device).manual_seed(args.seed)
     dtype = getattr(torch, args.dtype)
     index, total = {}, 0
     for number, shapes in enumerate(shards, 1):
@@ -55,7 +56,7 @@ def main():
         for weight, shape in shapes.items():
             value = torch.empty(shape, dtype=dtype)
             for rows in value.view(shape[0], -1).split(4096):
-                rows.copy_(torch.randn(rows.shape, generator=generator) * 0.02)
+                rows.copy_(torch.randn(rows.shape, generator=generator, device=device) * 0.02)
             tensors[weight] = value + 1 if "norm.weight" in weight else value
             index[weight] = name
             total += value.numel() * value.element_size()

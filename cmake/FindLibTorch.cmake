@@ -1,7 +1,7 @@
 # libtorch as the `torch` wheel brings it. TorchConfig.cmake insists on a CUDA toolkit, so the imported target is defined here.
 #
 # Looks in LibTorch_ROOT, else in the project's .venv. Defines LibTorch::LibTorch (tensors and autograd on the CPU; the CUDA libraries are
-# loaded at run time, see core/model/device.cc) and LibTorch_LIBRARY_DIR.
+# loaded at run time, see core/model/device.cc), LibTorch_LIBRARY_DIR and LibTorch_CUDA_INCLUDE_DIR.
 
 if(NOT LibTorch_ROOT)
   file(GLOB LibTorch_ROOT ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
@@ -11,11 +11,12 @@ find_library(LibTorch_CPU_LIBRARY torch_cpu HINTS ${LibTorch_ROOT}/lib NO_DEFAUL
 find_library(LibTorch_C10_LIBRARY c10 HINTS ${LibTorch_ROOT}/lib NO_DEFAULT_PATH)
 # What libtorch_cpu.so itself needs: libcudart.so.13 and libcupti.so.13, from wheels of their own.
 file(GLOB LibTorch_CUDA_RUNTIME_DIRS ${LibTorch_ROOT}/../nvidia/*/lib)
+find_path(LibTorch_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ${LibTorch_ROOT}/../nvidia/cu13/include NO_DEFAULT_PATH)
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(
   LibTorch
-  REQUIRED_VARS LibTorch_INCLUDE_DIR LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY
+  REQUIRED_VARS LibTorch_INCLUDE_DIR LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY LibTorch_CUDA_INCLUDE_DIR
   REASON_FAILURE_MESSAGE "run scripts/setup, or set LibTorch_ROOT to the torch folder of a site-packages")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)

@@ -1,8 +1,11 @@
 #include "core/evaluate/evaluator.h"
 
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -19,8 +22,16 @@ namespace epo {
 namespace {
 
 // Rows of one Prepare pass. Fewer than a scoring pass takes, since each holds a row of
-// log-probabilities over the vocabulary.
+// log-probabilities over the vocabulary; on a GPU more, since 256 rows of a small model do not fill
+// it.
 constexpr size_t kPrepareRows = 256;
+constexpr size_t kGpuPrepareRows = 1024;
+
+// On a GPU, sizes are rounded up to these, so that steps repeat a few shapes: kernels are chosen,
+// memory is laid out and the work is recorded once for each. 128 rows are what a GPU's matrix
+// products are made of.
+constexpr PassBuckets kGpuBuckets{.rows = 128, .candidates = 64, .parents = 8};
+constexpr int64_t kGpuPrompts = 4;
 
 // float64 is for comparisons, and follows the tensor operations that it is compared with.
 bool UsesCpuKernels(const Weights& weights) {
@@ -32,6 +43,22 @@ CpuProducts FasterProducts(c10::ScalarType dtype) {
   const bool library = (dtype == c10::kBFloat16 && CpuComputesBFloat16()) ||
                        (dtype == c10::kFloat && CpuHasAvx512());
   return library ? CpuProducts::kLibrary : CpuProducts::kOwn;
+}
+
+// A stream of the evaluator's own: the one that all use cannot be recorded. None on a CPU.
+std::optional<c10::Stream> NewStream(c10::Device device) {
+  if (device.is_cpu()) return std::nullopt;
+  const c10::impl::VirtualGuardImpl guard(device.type());
+  // What loaded the model ran on another.
+  guard.synchronizeDevice(device.index());
+  return guard.getStreamFromGlobalPool(device);
+}
+
+std::unique_ptr<PackedPass> MakePass(const Model& model, Recorder* recorder) {
+  if (UsesCpuKernels(model.weights())) {
+    return MakeCpuPass(model, FasterProducts(model.weights().dtype()));
+  }
+  return MakeTensorPass(model, recorder, recorder == nullptr ? PassBuckets{} : kGpuBuckets);
 }
 
 absl::Status DeviceError(const char* doing, const c10::Error& error) {
@@ -48,9 +75,11 @@ class PackedEvaluator final : public Evaluator {
       : model_(model),
         most_rows_(std::max(1, options.max_rows)),
         max_rows_(static_cast<size_t>(most_rows_)),
-        pass_(UsesCpuKernels(model.weights())
-                  ? MakeCpuPass(model, FasterProducts(model.weights().dtype()))
-                  : MakeTensorPass(model)) {}
+        prepare_rows_(model.weights().device().is_cpu() ? kPrepareRows : kGpuPrepareRows),
+        stream_(NewStream(model.weights().device())),
+        recorder_(MakeRecorder(model.weights().device())),
+        reader_(model, recorder_.get(), kGpuPrompts),
+        pass_(MakePass(model, recorder_.get())) {}
 
   absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) override {
@@ -58,17 +87,18 @@ class PackedEvaluator final : public Evaluator {
       if (absl::Status status = Check(request); !status.ok()) return status;
     }
     const PhaseTimer timer(counters_.prepare_seconds);
+    const c10::OptionalStreamGuard on(stream_);
     std::vector<std::shared_ptr<const Prepared>> results;
     try {
       for (size_t first = 0; first < requests.size();) {
         size_t rows = requests[first].prompt.size();
         size_t last = first + 1;
         while (last < requests.size() &&
-               rows + requests[last].prompt.size() <= std::min(kPrepareRows, max_rows_) &&
+               rows + requests[last].prompt.size() <= std::min(prepare_rows_, max_rows_) &&
                requests[last].gradients == requests[first].gradients) {
           rows += requests[last++].prompt.size();
         }
-        auto pass = PreparePass(model_, requests.subspan(first, last - first), counters_);
+        auto pass = reader_.Read(requests.subspan(first, last - first), counters_);
         std::move(pass.begin(), pass.end(), std::back_inserter(results));
         first = last;
       }
@@ -89,6 +119,7 @@ class PackedEvaluator final : public Evaluator {
       }
     }
     const PhaseTimer timer(counters_.substitute_seconds);
+    const c10::OptionalStreamGuard on(stream_);
     try {
       return RankSubstitutes(model_, queries, counters_);
     } catch (const c10::Error& error) {
@@ -101,6 +132,7 @@ class PackedEvaluator final : public Evaluator {
     for (const Candidate& candidate : candidates) {
       if (absl::Status status = Check(candidate); !status.ok()) return status;
     }
+    const c10::OptionalStreamGuard on(stream_);
     std::vector<Score> results;
     try {
       for (size_t first = 0; first < candidates.size();) {
@@ -169,6 +201,10 @@ class PackedEvaluator final : public Evaluator {
   const Model& model_;
   const int most_rows_;
   size_t max_rows_;
+  const size_t prepare_rows_;
+  const std::optional<c10::Stream> stream_;
+  const std::unique_ptr<Recorder> recorder_;
+  PromptReader reader_;
   const std::unique_ptr<PackedPass> pass_;
   EvaluatorCounters counters_;
 };

@@ -89,8 +89,8 @@ struct EvaluatorCounters {
   // Multiplications and additions of the matrix products with the model's weights.
   int64_t matmul_flops = 0;
   // Seconds by phase, on a monotonic clock: reading parents, ranking substitutes, the layers over
-  // candidates, the head over them. On a GPU, which works behind the host, the layers' seconds are
-  // only those of handing out the work; the head's include the wait for all of it.
+  // candidates, the head over them. On a GPU, which gets both in one piece, the head's seconds are
+  // those of both.
   double prepare_seconds = 0;
   double substitute_seconds = 0;
   double layer_seconds = 0;

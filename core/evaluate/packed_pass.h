@@ -11,6 +11,7 @@
 #include "core/evaluate/evaluator.h"
 #include "core/evaluate/layout.h"
 #include "core/model/model.h"
+#include "core/model/recorder.h"
 
 namespace epo {
 
@@ -41,10 +42,10 @@ struct PassBuckets {
   int64_t parents = 1;
 };
 
-// By tensor operations: any device, any dtype. Without buckets given: none on a CPU, a GPU's on
-// one.
-std::unique_ptr<PackedPass> MakeTensorPass(const Model& model);
-std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, const PassBuckets& buckets);
+// By tensor operations: any device, any dtype. With a recorder, which must outlive it, a pass is
+// recorded when its rounded sizes come the second time.
+std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, Recorder* recorder,
+                                           const PassBuckets& buckets);
 
 // By matrix products and the row kernels of kernels.h: a CPU model of up to 32 bits, computing in
 // float32. With CpuProducts::kLibrary the weights' dtype must be one that the CPU multiplies in.

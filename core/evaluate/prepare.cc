@@ -6,22 +6,47 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "core/evaluate/flops.h"
 #include "core/evaluate/layout.h"
 #include "core/evaluate/tensors.h"
+#include "core/model/decoder.h"
 #include "core/model/linear.h"
+#include "core/model/weights.h"
 
 namespace epo {
 namespace {
+
+// Everything that shapes a pass.
+struct Shape {
+  // Prompts one after another of one length.
+  struct Stretch {
+    int64_t prompts = 0;
+    int64_t length = 0;
+  };
+  std::vector<Stretch> stretches;
+  // How many prompts have their target in a layer, for each that has any.
+  std::map<int64_t, int64_t> targets;
+  bool gradients = false;
+
+  std::vector<int64_t> Key() const {
+    std::vector<int64_t> key = {gradients, std::ssize(stretches)};
+    for (const Stretch& stretch : stretches) {
+      key.insert(key.end(), {stretch.prompts, stretch.length});
+    }
+    for (const auto& [layer, prompts] : targets) key.insert(key.end(), {layer, prompts});
+    return key;
+  }
+};
 
 // Causal attention within each prompt; prompts stand one after another in the rows. Keeps every
 // layer's keys and values.
 class CausalAttention final : public RowAttention {
  public:
-  CausalAttention(const ModelConfig& config, std::span<const PrepareRequest> requests)
-      : config_(config), requests_(requests) {
+  CausalAttention(const ModelConfig& config, std::span<const Shape::Stretch> stretches)
+      : config_(config), stretches_(stretches) {
     keys_.reserve(config.layers);
     values_.reserve(config.layers);
   }
@@ -32,167 +57,203 @@ class CausalAttention final : public RowAttention {
     values_.push_back(value.detach());
     std::vector<at::Tensor> outputs;
     int64_t row = 0;
-    for (size_t first = 0; first < requests_.size();) {
-      // A run of prompts of one length is one batch.
-      const auto length = static_cast<int64_t>(requests_[first].prompt.size());
-      size_t last = first + 1;
-      while (last < requests_.size() &&
-             static_cast<int64_t>(requests_[last].prompt.size()) == length) {
-        ++last;
-      }
-      const auto prompts = static_cast<int64_t>(last - first);
+    for (const Shape::Stretch& stretch : stretches_) {
+      const int64_t rows = stretch.prompts * stretch.length;
       const auto batch = [&](const at::Tensor& x) {
-        return x.narrow(0, row, prompts * length)
-            .view({prompts, length, x.size(1), x.size(2)})
+        return x.narrow(0, row, rows)
+            .view({stretch.prompts, stretch.length, x.size(1), x.size(2)})
             .transpose(1, 2);
       };
       const at::Tensor attended = at::scaled_dot_product_attention(
           batch(query), batch(key), batch(value), /*attn_mask=*/{}, /*dropout_p=*/0.0,
           /*is_causal=*/true, /*scale=*/{}, /*enable_gqa=*/config_.kv_heads != config_.heads);
-      outputs.push_back(
-          attended.transpose(1, 2).reshape({prompts * length, config_.heads * config_.head_dim}));
-      row += prompts * length;
-      first = last;
+      outputs.push_back(attended.transpose(1, 2).reshape({rows, config_.heads * config_.head_dim}));
+      row += rows;
     }
     return outputs.size() == 1 ? outputs[0] : at::cat(outputs);
   }
 
-  // [layers, 2, n, kv_heads, head_dim] of the prompt at `row`.
-  at::Tensor KeysValues(int64_t row, int64_t length) const {
-    std::vector<at::Tensor> layers;
-    for (size_t i = 0; i < keys_.size(); ++i) {
-      layers.push_back(
-          at::stack({keys_[i].narrow(0, row, length), values_[i].narrow(0, row, length)}));
-    }
-    return at::stack(layers);
-  }
+  // [layers, 2, rows, kv_heads, head_dim].
+  at::Tensor KeysValues() const { return at::stack({at::stack(keys_), at::stack(values_)}, 1); }
 
  private:
   const ModelConfig& config_;
-  std::span<const PrepareRequest> requests_;
+  std::span<const Shape::Stretch> stretches_;
   std::vector<at::Tensor> keys_;
   std::vector<at::Tensor> values_;
 };
 
-}  // namespace
+// One pass's numbers that differ from pass to pass of one shape; one tensor, so that they go to the
+// device together.
+struct Inputs {
+  std::vector<int64_t> ids, positions, labels;
+  // In the order of Shape::targets.
+  std::vector<int64_t> target_rows, target_neurons;
 
-std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
-                                                         std::span<const PrepareRequest> wanted,
-                                                         EvaluatorCounters& counters) {
-  const ModelConfig& config = model.config();
-  const c10::Device device = model.weights().device();
-  const c10::ScalarType wide = AccumulationType(model.weights().dtype());
-  const Decoder decoder(model);
-
-  std::vector<PrepareRequest> requests(wanted.begin(), wanted.end());
-  if (!UsesPackedProduct(model.weights().embedding)) {
-    int64_t total = 0;
-    for (const PrepareRequest& request : wanted) total += std::ssize(request.prompt);
-    const int64_t missing = RoundUp(total, kLibraryRows) - total;
-    if (missing > 0) requests.push_back({Prompt(missing, 0), {}, false});
-  }
-
-  std::vector<int64_t> ids, positions, starts;
-  bool gradients = false;
-  for (const PrepareRequest& request : requests) {
-    starts.push_back(static_cast<int64_t>(ids.size()));
-    for (size_t i = 0; i < request.prompt.size(); ++i) {
-      ids.push_back(request.prompt[i]);
-      positions.push_back(static_cast<int64_t>(i));
+  at::Tensor On(c10::Device device) const {
+    std::vector<int64_t> all;
+    for (const auto* part : {&ids, &positions, &labels, &target_rows, &target_neurons}) {
+      all.insert(all.end(), part->begin(), part->end());
     }
-    gradients |= request.gradients;
+    return ToDevice(all, device);
   }
-  const auto rows = static_cast<int64_t>(ids.size());
+};
 
-  const at::AutoGradMode grad_mode(gradients);
-  const at::Tensor embedded = decoder.Embed(ToDevice(ids, device)).set_requires_grad(gradients);
-  const Rotary rotary = decoder.RotaryAt(ToDevice(positions, device));
-  CausalAttention attention(config, requests);
-  std::vector<at::Tensor> targets(wanted.size());
+// What Forward() gives, at these places.
+enum Result { kForTheHost, kKeysValues, kLogProbs, kTargetGradient, kCrossEntropyGradient };
+
+// `inputs` are Inputs' and each row's share in its prompt's cross-entropy. kForTheHost is float64:
+// of each row -log p(label) and its most probable next token, of each target its value. The others
+// are only there with gradients.
+std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
+                                const std::vector<at::Tensor>& inputs) {
+  const ModelConfig& config = model.config();
+  const c10::ScalarType wide = AccumulationType(model.weights().dtype());
+  const at::Tensor& label_weights = inputs[1];
+  const int64_t rows = label_weights.size(0);
+  const int64_t prompts = (inputs[0].size(0) - 3 * rows) / 2;
+  const auto parts = inputs[0].split_with_sizes({rows, rows, rows, prompts, prompts});
+  const at::Tensor label_column = parts[2].unsqueeze(1);
+
+  const at::AutoGradMode grad_mode(shape.gradients);
+  const Decoder decoder(model);
+  const at::Tensor embedded = decoder.Embed(parts[0]).set_requires_grad(shape.gradients);
+  const Rotary rotary = decoder.RotaryAt(parts[1]);
+  CausalAttention attention(config, shape.stretches);
+  std::vector<at::Tensor> targets;
+  int64_t first = 0;
   at::Tensor residual = embedded;
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     at::Tensor neurons;
     residual = decoder.Layer(layer, residual, rotary, attention, &neurons);
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      if (requests[i].objective.layer != layer) continue;
-      const auto length = static_cast<int64_t>(requests[i].prompt.size());
-      targets[i] =
-          neurons.select(0, starts[i] + length - 1).select(0, requests[i].objective.neuron);
-    }
+    const auto found = shape.targets.find(layer);
+    if (found == shape.targets.end()) continue;
+    targets.push_back(neurons.index(
+        {parts[3].narrow(0, first, found->second), parts[4].narrow(0, first, found->second)}));
+    first += found->second;
   }
   const at::Tensor normed = decoder.FinalNorm(residual);
-  const at::Tensor all_targets = at::stack(targets);
+  const at::Tensor all_targets = at::cat(targets);
 
   // From here on the head is differentiated by hand: its gradient is (p - onehot(label)) W, and the
   // log-probabilities that p comes from are kept anyway.
   const at::Tensor log_probs = at::log_softmax(decoder.Logits(normed.detach()), -1, wide);
-  const at::Tensor next = log_probs.argmax(-1).to(at::kCPU);
-  std::vector<int64_t> labels(rows, 0);
-  std::vector<double> label_weights(rows, 0.0);
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    const size_t length = requests[i].prompt.size();
-    for (size_t j = 0; j + 1 < length; ++j) {
-      labels[starts[i] + j] = requests[i].prompt[j + 1];
-      label_weights[starts[i] + j] = 1.0 / static_cast<double>(length - 1);
+  const at::Tensor surprisal = log_probs.gather(1, label_column).squeeze(1).neg();
+  const at::Tensor for_the_host =
+      at::cat({surprisal.to(at::kDouble), log_probs.argmax(-1).to(at::kDouble),
+               all_targets.detach().to(at::kDouble)});
+  if (!shape.gradients) return {for_the_host};
+
+  // One backward serves all prompts: none sees another's rows.
+  const at::Tensor target_gradient = torch::autograd::grad(
+      {all_targets.sum()}, {embedded}, /*grad_outputs=*/{}, /*retain_graph=*/true)[0];
+  const at::AutoGradMode no_grad(false);
+  at::Tensor residue = log_probs.exp();
+  residue.scatter_add_(1, label_column, at::full({rows, 1}, -1.0, residue.options()));
+  residue.mul_(label_weights.unsqueeze(1));
+  const at::Tensor head_gradient =
+      ProductBackward(residue.to(normed.scalar_type()), model.weights().head.weight);
+  const at::Tensor cross_entropy_gradient =
+      torch::autograd::grad({normed}, {embedded}, {head_gradient})[0];
+  return {for_the_host, attention.KeysValues(), log_probs, target_gradient, cross_entropy_gradient};
+}
+
+// Forward, and with gradients the cross-entropy's way back through all layers and the target's from
+// its own.
+int64_t Flops(const ModelConfig& config, const Shape& shape, int64_t rows) {
+  const int64_t deepest = shape.targets.rbegin()->first + 1;
+  const int64_t layer_passes = config.layers + (shape.gradients ? config.layers + deepest : 0);
+  return rows * (layer_passes * LayerFlops(config) + (shape.gradients ? 2 : 1) * HeadFlops(config));
+}
+
+}  // namespace
+
+std::vector<std::shared_ptr<const Prepared>> PromptReader::Read(
+    std::span<const PrepareRequest> wanted, EvaluatorCounters& counters) {
+  const c10::Device device = model_.weights().device();
+  std::vector<PrepareRequest> requests(wanted.begin(), wanted.end());
+  while (std::ssize(requests) % bucket_ != 0) requests.push_back(wanted.back());
+  if (device.is_cpu() && !UsesPackedProduct(model_.weights().embedding)) {
+    int64_t total = 0;
+    for (const PrepareRequest& request : wanted) total += std::ssize(request.prompt);
+    const int64_t missing = RoundUp(total, kLibraryRows) - total;
+    if (missing > 0) requests.push_back({Prompt(missing, 0), wanted.back().objective, false});
+  }
+
+  Shape shape;
+  shape.gradients = wanted[0].gradients;
+  Inputs inputs;
+  std::vector<double> label_weights;
+  std::vector<int64_t> starts;
+  std::map<int64_t, std::vector<size_t>> by_layer;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const Prompt& prompt = requests[i].prompt;
+    const auto length = std::ssize(prompt);
+    if (shape.stretches.empty() || shape.stretches.back().length != length) {
+      shape.stretches.push_back({0, length});
+    }
+    ++shape.stretches.back().prompts;
+    starts.push_back(std::ssize(inputs.ids));
+    by_layer[requests[i].objective.layer].push_back(i);
+    for (int64_t j = 0; j < length; ++j) {
+      const bool predicts = j + 1 < length;
+      inputs.ids.push_back(prompt[j]);
+      inputs.positions.push_back(j);
+      inputs.labels.push_back(predicts ? prompt[j + 1] : 0);
+      label_weights.push_back(predicts ? 1.0 / static_cast<double>(length - 1) : 0.0);
     }
   }
-  const at::Tensor label_column = ToDevice(labels, device).unsqueeze(1);
-  const at::Tensor surprisal =
-      log_probs.gather(1, label_column).squeeze(1).neg().to(at::kCPU, at::kDouble).contiguous();
-
-  at::Tensor target_gradient, cross_entropy_gradient;
-  if (gradients) {
-    // One backward serves all prompts: none sees another's rows.
-    target_gradient = torch::autograd::grad({all_targets.sum()}, {embedded}, /*grad_outputs=*/{},
-                                            /*retain_graph=*/true)[0];
-    const at::AutoGradMode no_grad(false);
-    at::Tensor residue = log_probs.exp();
-    residue.scatter_add_(1, label_column, at::full({rows, 1}, -1.0, residue.options()));
-    residue.mul_(ToDevice(label_weights, device).to(wide).unsqueeze(1));
-    const at::Tensor head_gradient =
-        ProductBackward(residue.to(normed.scalar_type()), model.weights().head.weight);
-    cross_entropy_gradient = torch::autograd::grad({normed}, {embedded}, {head_gradient})[0];
-  }
-
-  // Forward, and with gradients the cross-entropy's way back through all layers and the target's
-  // from its own.
-  int64_t layer_passes = config.layers;
-  if (gradients) {
-    int64_t deepest = 0;
-    for (const PrepareRequest& request : wanted) {
-      deepest = std::max<int64_t>(deepest, request.objective.layer + 1);
+  const auto rows = std::ssize(inputs.ids);
+  // Of each request: where its target stands among the targets.
+  std::vector<int64_t> target_of(requests.size());
+  for (const auto& [layer, which] : by_layer) {
+    shape.targets[layer] = std::ssize(which);
+    for (const size_t i : which) {
+      target_of[i] = std::ssize(inputs.target_rows);
+      inputs.target_rows.push_back(starts[i] + std::ssize(requests[i].prompt) - 1);
+      inputs.target_neurons.push_back(requests[i].objective.neuron);
     }
-    layer_passes += config.layers + deepest;
   }
-  counters.matmul_flops +=
-      rows * (layer_passes * LayerFlops(config) + (gradients ? 2 : 1) * HeadFlops(config));
-  counters.prepared_prompts += static_cast<int64_t>(wanted.size());
+  const c10::ScalarType wide = AccumulationType(model_.weights().dtype());
+  const auto results = recorded_.Call(
+      shape.Key(), {inputs.On(device), ToDevice(label_weights, device).to(wide)},
+      [&model = model_, shape](const auto& tensors) { return Forward(model, shape, tensors); });
+  counters.matmul_flops += Flops(model_.config(), shape, rows);
+  counters.prepared_prompts += std::ssize(wanted);
 
-  const at::Tensor host_targets = all_targets.detach().to(at::kCPU, at::kDouble);
-  std::vector<std::shared_ptr<const Prepared>> results;
+  std::vector<std::shared_ptr<PreparedPrompt>> prompts;
   for (size_t i = 0; i < wanted.size(); ++i) {
-    const auto length = static_cast<int64_t>(requests[i].prompt.size());
+    const auto length = std::ssize(wanted[i].prompt);
     auto prepared = std::make_shared<PreparedPrompt>();
-    prepared->ids = requests[i].prompt;
-    prepared->goal = requests[i].objective;
-    prepared->target = host_targets.data_ptr<double>()[i];
-    prepared->next = static_cast<TokenId>(next.data_ptr<int64_t>()[starts[i] + length - 1]);
-    const double* nats = surprisal.data_ptr<double>() + starts[i];
-    prepared->surprisal.assign(nats, nats + length - 1);
-    prepared->cross_entropy = static_cast<float>(
+    prepared->ids = wanted[i].prompt;
+    prepared->goal = wanted[i].objective;
+    if (shape.gradients) {
+      // Copies: a prompt that survives long must not keep the whole pass alive.
+      const auto rows_of = [&](Result result, int64_t dim, int64_t count) {
+        return results[result].narrow(dim, starts[i], count).clone(at::MemoryFormat::Contiguous);
+      };
+      prepared->keys_values = rows_of(kKeysValues, 2, length);
+      prepared->log_probs = rows_of(kLogProbs, 0, length - 1);
+      prepared->target_gradient = rows_of(kTargetGradient, 0, length);
+      prepared->cross_entropy_gradient = rows_of(kCrossEntropyGradient, 0, length);
+    }
+    prompts.push_back(std::move(prepared));
+  }
+  // Waits for the device.
+  const at::Tensor host = results[kForTheHost].to(at::kCPU);
+  const double* values = host.const_data_ptr<double>();
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    PreparedPrompt& prepared = *prompts[i];
+    const auto length = std::ssize(prepared.ids);
+    const double* nats = values + starts[i];
+    prepared.target = values[2 * rows + target_of[i]];
+    prepared.next = static_cast<TokenId>(values[rows + starts[i] + length - 1]);
+    prepared.surprisal.assign(nats, nats + length - 1);
+    prepared.cross_entropy = static_cast<float>(
         length > 1 ? std::accumulate(nats, nats + length - 1, 0.0) / static_cast<double>(length - 1)
                    : std::numeric_limits<double>::quiet_NaN());
-    if (requests[i].gradients) {
-      // Copies: a prompt that survives long must not keep the whole pass alive.
-      prepared->keys_values = attention.KeysValues(starts[i], length);
-      prepared->log_probs = log_probs.narrow(0, starts[i], length - 1).clone();
-      prepared->target_gradient = target_gradient.narrow(0, starts[i], length).clone();
-      prepared->cross_entropy_gradient =
-          cross_entropy_gradient.narrow(0, starts[i], length).clone();
-    }
-    results.push_back(std::move(prepared));
   }
-  return results;
+  return {prompts.begin(), prompts.end()};
 }
 
 }  // namespace epo

@@ -8,15 +8,29 @@
 
 #include "core/evaluate/evaluator.h"
 #include "core/evaluate/prepared_prompt.h"
-#include "core/model/decoder.h"
+#include "core/evaluate/recorded.h"
+#include "core/model/model.h"
 
 namespace epo {
 
-// Reads `requests`, valid and few enough for one pass, and adds its cost to `counters`. Throws
-// c10::Error when the device fails.
-std::vector<std::shared_ptr<const Prepared>> PreparePass(const Model& model,
-                                                         std::span<const PrepareRequest> requests,
-                                                         EvaluatorCounters& counters);
+// Used by one thread. The model and the recorder must outlive it.
+class PromptReader {
+ public:
+  // With a recorder, prompts are read in multiples of `prompts`, the last one again where some are
+  // missing, so that few shapes are recorded.
+  PromptReader(const Model& model, Recorder* recorder, int64_t prompts)
+      : model_(model), recorded_(recorder), bucket_(recorder == nullptr ? 1 : prompts) {}
+
+  // Reads `requests`, valid, few enough for one pass and either all with gradients or all without;
+  // adds the cost to `counters`. Throws c10::Error when the device fails.
+  std::vector<std::shared_ptr<const Prepared>> Read(std::span<const PrepareRequest> requests,
+                                                    EvaluatorCounters& counters);
+
+ private:
+  const Model& model_;
+  Recorded recorded_;
+  const int64_t bucket_;
+};
 
 }  // namespace epo
 

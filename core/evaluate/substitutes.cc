@@ -30,29 +30,39 @@ struct Row {
 };
 
 // The gradients of `rows`, float32 [at least as many, vocab]; rows past the last are to be ignored.
+// A handful of operations, however many rows.
 at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
   const Weights& weights = model.weights();
-  // The library's product gets the same number of rows always, so that a row's sums do not depend
-  // on the company it has.
-  const size_t count = UsesPackedProduct(weights.embedding) ? rows.size() : kRowsAtOnce;
-  const at::Tensor directions =
-      at::zeros({static_cast<int64_t>(count), model.config().hidden_size},
-                at::TensorOptions(weights.compute_dtype()).device(weights.device()));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const Row& row = rows[i];
-    directions.select(0, static_cast<int64_t>(i))
-        .copy_(row.parent->cross_entropy_gradient.select(0, row.position) * row.penalty -
-               row.parent->target_gradient.select(0, row.position));
-  }
-  at::Tensor gradients =
-      Product(directions, weights.embedding).to(AccumulationType(weights.dtype()));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const Row& row = rows[i];
+  const c10::ScalarType wide = AccumulationType(weights.dtype());
+  std::vector<at::Tensor> of_target, of_cross_entropy, log_probs;
+  std::vector<double> penalties, label_weights;
+  std::vector<int64_t> predicted;
+  for (const Row& row : rows) {
+    of_target.push_back(row.parent->target_gradient.select(0, row.position));
+    of_cross_entropy.push_back(row.parent->cross_entropy_gradient.select(0, row.position));
+    penalties.push_back(row.penalty);
     if (row.position == 0) continue;
     // A token is also what its predecessors predict.
-    const double weight = row.penalty / static_cast<double>(row.parent->ids.size() - 1);
-    gradients.select(0, static_cast<int64_t>(i))
-        .sub_(row.parent->log_probs.select(0, row.position - 1), weight);
+    predicted.push_back(std::ssize(penalties) - 1);
+    log_probs.push_back(row.parent->log_probs.select(0, row.position - 1));
+    label_weights.push_back(row.penalty / static_cast<double>(row.parent->ids.size() - 1));
+  }
+  const auto column = [&](const std::vector<double>& values) {
+    return ToDevice(values, weights.device()).to(wide).unsqueeze(1);
+  };
+  at::Tensor directions =
+      (at::stack(of_cross_entropy).to(wide) * column(penalties) - at::stack(of_target))
+          .to(weights.compute_dtype());
+  // The library's product gets the same number of rows always, so that a row's sums do not depend
+  // on the company it has.
+  if (!UsesPackedProduct(weights.embedding)) {
+    directions = at::constant_pad_nd(
+        directions, {0, 0, 0, static_cast<int64_t>(kRowsAtOnce) - directions.size(0)});
+  }
+  at::Tensor gradients = Product(directions, weights.embedding).to(wide);
+  if (!predicted.empty()) {
+    gradients.index_add_(0, ToDevice(predicted, weights.device()),
+                         at::stack(log_probs).mul_(column(label_weights)), -1);
   }
   return gradients.to(c10::kFloat);
 }
@@ -99,10 +109,14 @@ std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const Substit
     const at::Tensor gradients = Gradients(model, some);
     counters.matmul_flops += gradients.size(0) * HeadFlops(model.config());
     int deepest = 0;
-    for (size_t i = 0; i < some.size(); ++i) {
-      gradients.select(0, static_cast<int64_t>(i))
+    for (size_t i = 0; i < some.size();) {
+      size_t last = i;
+      for (; last < some.size() && some[last].allowed == some[i].allowed; ++last) {
+        for (const auto& [rank, query] : some[last].ranks) deepest = std::max(deepest, rank);
+      }
+      gradients.narrow(0, static_cast<int64_t>(i), static_cast<int64_t>(last - i))
           .masked_fill_(forbidden[some[i].allowed], std::numeric_limits<float>::infinity());
-      for (const auto& [rank, query] : some[i].ranks) deepest = std::max(deepest, rank);
+      i = last;
     }
     // Ties fall as in the reference implementation, which calls the same kernel.
     const at::Tensor best =

@@ -7,8 +7,10 @@
 #include "core/evaluate/packed_pass.h"
 #include "core/evaluate/phase_timer.h"
 #include "core/evaluate/prepared_prompt.h"
+#include "core/evaluate/recorded.h"
 #include "core/evaluate/tensors.h"
 #include "core/model/decoder.h"
+#include "core/model/weights.h"
 
 namespace epo {
 namespace {
@@ -23,60 +25,58 @@ HeadTile TileOn(const c10::Device& device) {
   return device.is_cpu() ? HeadTile{256, 1024} : HeadTile{4096, 8192};
 }
 
-// On a GPU, sizes are rounded up to these, so that steps repeat a few shapes: kernels are chosen
-// and memory is laid out once for each, and a captured graph fits many steps.
-constexpr PassBuckets kGpuBuckets{.rows = 256, .candidates = 64, .parents = 8};
+// Everything that shapes a pass. Its sizes are rounded up to buckets: at each layer some rows that
+// are no longer needed stay, and at the end stand rows of a candidate that nobody asked for.
+struct Shape {
+  int64_t rows = 0;
+  int64_t predicting = 0;
+  // The longest prompt.
+  int64_t length = 0;
+  // At [i]: how many rows layer i computes.
+  std::vector<int64_t> rows_at;
+  // How many targets are read from a layer, for each that has any.
+  std::map<int64_t, int64_t> targets;
 
-// `layout` with rows rounded up: at each layer some that are no longer needed stay, and at the end
-// stand rows of a candidate that nobody asked for, `candidates`.
-Layout Pad(Layout layout, int64_t candidates, const PassBuckets& buckets) {
-  const int64_t rows = RoundUp(std::ssize(layout.ids), buckets.rows);
-  layout.ids.resize(rows, 0);
-  layout.positions.resize(rows, 0);
-  layout.candidate.resize(rows, candidates);
-  for (int64_t& needed : layout.rows_at) needed = RoundUp(needed, buckets.rows);
-  layout.labels.resize(RoundUp(layout.predicting, buckets.rows), 0);
-  return layout;
-}
+  std::vector<int64_t> Key() const {
+    std::vector<int64_t> key = {rows, predicting, length};
+    key.insert(key.end(), rows_at.begin(), rows_at.end());
+    for (const auto& [layer, count] : targets) key.insert(key.end(), {layer, count});
+    return key;
+  }
+};
+
+// One pass's numbers that differ from pass to pass of one shape; one tensor, so that they go to the
+// device together.
+struct Inputs {
+  std::vector<int64_t> ids, positions, candidate, labels;
+  // Of each candidate: its parent's place among the parents.
+  std::vector<int64_t> parent_of;
+  // In the order of Shape::targets.
+  std::vector<int64_t> target_rows, target_neurons;
+
+  at::Tensor On(c10::Device device) const {
+    std::vector<int64_t> all;
+    for (const auto* part :
+         {&ids, &positions, &candidate, &labels, &parent_of, &target_rows, &target_neurons}) {
+      all.insert(all.end(), part->begin(), part->end());
+    }
+    return ToDevice(all, device);
+  }
+};
 
 // A candidate's rows attend to its parent's keys before the change and to its own after it. Rows
 // are spread into one padded batch of [candidates, length]; what a row must not see is after it and
 // falls to the causal mask.
 class CandidateAttention final : public RowAttention {
  public:
-  // `layout` may have rows of one more candidate.
-  CandidateAttention(const Model& model, std::span<const Candidate> candidates,
-                     const Layout& layout, const PassBuckets& buckets)
-      : config_(model.config()) {
-    const c10::Device device = model.weights().device();
-    std::map<const Prepared*, int64_t> index;
-    std::vector<const PreparedPrompt*> parents;
-    std::vector<int64_t> parent_of;
-    for (const Candidate& candidate : candidates) {
-      const auto [entry, is_new] =
-          index.try_emplace(candidate.parent, static_cast<int64_t>(parents.size()));
-      if (is_new) parents.push_back(static_cast<const PreparedPrompt*>(candidate.parent));
-      parent_of.push_back(entry->second);
-      length_ = std::max(length_,
-                         candidate.first_changed + static_cast<int64_t>(candidate.tokens.size()));
-    }
-    for (const PreparedPrompt* parent : parents) {
-      length_ = std::max(length_, static_cast<int64_t>(parent->ids.size()));
-    }
-    std::vector<at::Tensor> padded;
-    for (const PreparedPrompt* parent : parents) {
-      const int64_t missing = length_ - static_cast<int64_t>(parent->ids.size());
-      padded.push_back(at::constant_pad_nd(parent->keys_values, {0, 0, 0, 0, 0, missing}));
-    }
-    padded.resize(RoundUp(std::ssize(padded), buckets.parents), padded[0]);
-    parents_ = at::stack(padded);
-    const int64_t spare =
-        std::ssize(layout.ids) > 0 && layout.candidate.back() == std::ssize(candidates);
-    parent_of.resize(RoundUp(std::ssize(candidates) + spare, buckets.candidates), 0);
-    parent_of_ = ToDevice(parent_of, device);
-    candidate_ = ToDevice(layout.candidate, device);
-    position_ = ToDevice(layout.positions, device);
-  }
+  // `parents` [parents, layers, 2, length, kv_heads, head_dim].
+  CandidateAttention(const ModelConfig& config, at::Tensor parents, at::Tensor parent_of,
+                     at::Tensor candidate, at::Tensor position)
+      : config_(config),
+        parents_(std::move(parents)),
+        parent_of_(std::move(parent_of)),
+        candidate_(std::move(candidate)),
+        position_(std::move(position)) {}
 
   at::Tensor Attend(int64_t layer, const at::Tensor& query, const at::Tensor& key,
                     const at::Tensor& value) override {
@@ -93,8 +93,8 @@ class CandidateAttention final : public RowAttention {
     const at::Tensor values =
         spread(value, parents_.select(1, layer).select(1, 1).index_select(0, parent_of_));
     const at::Tensor queries = spread(
-        query,
-        at::zeros({parent_of_.size(0), length_, config_.heads, config_.head_dim}, query.options()));
+        query, at::zeros({parent_of_.size(0), parents_.size(3), config_.heads, config_.head_dim},
+                         query.options()));
     const at::Tensor attended =
         at::scaled_dot_product_attention(queries, keys, values, /*attn_mask=*/{}, /*dropout_p=*/0.0,
                                          /*is_causal=*/true, /*scale=*/{},
@@ -105,12 +105,10 @@ class CandidateAttention final : public RowAttention {
 
  private:
   const ModelConfig& config_;
-  int64_t length_ = 0;
-  // [parents, layers, 2, length, kv_heads, head_dim].
-  at::Tensor parents_;
-  at::Tensor parent_of_;
-  at::Tensor candidate_;
-  at::Tensor position_;
+  const at::Tensor parents_;
+  const at::Tensor parent_of_;
+  const at::Tensor candidate_;
+  const at::Tensor position_;
 };
 
 // -log p(label) of each row. Logits exist one tile at a time.
@@ -139,119 +137,194 @@ at::Tensor Surprisal(const Model& model, const at::Tensor& normed, const at::Ten
   return at::cat(parts);
 }
 
-// Values on the device that the host wants, and where each goes. They come back in one transfer:
-// nothing that the device computes in a pass is waited for before that.
-class Results {
- public:
-  // `values` is one-dimensional; its i-th goes to *to[i].
-  void Want(const at::Tensor& values, const std::vector<double*>& to) {
-    values_.push_back(values);
-    to_.insert(to_.end(), to.begin(), to.end());
+// `inputs` are Inputs' and the parents' keys and values. Gives the targets, in the order of
+// Shape::targets, and the surprisal of the rows that predict, one after another.
+std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
+                                const std::vector<at::Tensor>& inputs,
+                                EvaluatorCounters& counters) {
+  const at::AutoGradMode no_grad(false);
+  const c10::ScalarType wide = AccumulationType(model.weights().dtype());
+  int64_t targets = 0;
+  for (const auto& [layer, count] : shape.targets) targets += count;
+  const int64_t candidates = inputs[0].size(0) - 3 * shape.rows - shape.predicting - 2 * targets;
+  const auto parts = inputs[0].split_with_sizes(
+      {shape.rows, shape.rows, shape.rows, shape.predicting, candidates, targets, targets});
+  const Decoder decoder(model);
+  std::vector<at::Tensor> results;
+  at::Tensor residual;
+  {
+    const PhaseTimer timer(counters.layer_seconds);
+    CandidateAttention attention(model.config(), inputs[1], parts[4], parts[2], parts[1]);
+    Rotary rotary = decoder.RotaryAt(parts[1]);
+    residual = decoder.Embed(parts[0]);
+    int64_t first = 0;
+    for (int64_t layer = 0; layer < model.config().layers; ++layer) {
+      const int64_t rows = shape.rows_at[layer];
+      if (rows == 0) break;
+      if (rows < residual.size(0)) {
+        residual = residual.narrow(0, 0, rows);
+        rotary = rotary.Narrow(rows);
+      }
+      at::Tensor neurons;
+      residual = decoder.Layer(layer, residual, rotary, attention, &neurons);
+      const auto found = shape.targets.find(layer);
+      if (found == shape.targets.end()) continue;
+      results.push_back(neurons
+                            .index({parts[5].narrow(0, first, found->second),
+                                    parts[6].narrow(0, first, found->second)})
+                            .to(wide));
+      first += found->second;
+    }
   }
-
-  void Fetch() {
-    if (values_.empty()) return;
-    const at::Tensor host = at::cat(values_).to(at::kCPU, at::kDouble).contiguous();
-    for (size_t i = 0; i < to_.size(); ++i) *to_[i] = host.const_data_ptr<double>()[i];
+  const PhaseTimer timer(counters.head_seconds);
+  if (shape.predicting > 0) {
+    const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, 0, shape.predicting));
+    results.push_back(Surprisal(model, normed, parts[3]));
   }
-
- private:
-  std::vector<at::Tensor> values_;
-  std::vector<double*> to_;
-};
-
-// Elements of a matrix, and where each goes.
-struct Picks {
-  std::vector<int64_t> rows;
-  std::vector<int64_t> columns;
-  std::vector<double*> to;
-
-  void Add(int64_t row, int64_t column, double* where) {
-    rows.push_back(row);
-    columns.push_back(column);
-    to.push_back(where);
-  }
-  at::Tensor Of(const at::Tensor& matrix) const {
-    return matrix.index({ToDevice(rows, matrix.device()), ToDevice(columns, matrix.device())});
-  }
-};
+  return {at::cat(results)};
+}
 
 class TensorPass final : public PackedPass {
  public:
-  TensorPass(const Model& model, const PassBuckets& buckets) : model_(model), buckets_(buckets) {}
+  TensorPass(const Model& model, Recorder* recorder, const PassBuckets& buckets)
+      : model_(model), recorded_(recorder), buckets_(buckets) {}
 
-  PassResult Run(std::span<const Candidate> candidates, const Layout& needed,
+  PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
                  EvaluatorCounters& counters) override {
     const at::AutoGradMode no_grad(false);
-    const ModelConfig& config = model_.config();
-    const c10::Device device = model_.weights().device();
-    const Decoder decoder(model_);
-    const c10::ScalarType wide = AccumulationType(model_.weights().dtype());
-    PassResult result;
-    result.targets.resize(candidates.size());
-    result.change_surprisal.resize(candidates.size());
-    result.surprisal.resize(needed.predicting);
-    Results results;
-    const Layout layout = Pad(needed, std::ssize(candidates), buckets_);
+    Shape shape;
+    Inputs inputs;
+    FillRows(candidates, layout, shape, inputs);
+    const std::vector<size_t> target_of = FillTargets(candidates, layout, shape, inputs);
+    const at::Tensor parents = StackParents(candidates, shape, inputs);
+    std::vector<size_t> change_of;
+    const at::Tensor changes = Changes(candidates, change_of);
+    const auto results = recorded_.Call(shape.Key(), {inputs.On(device()), parents},
+                                        [&model = model_, shape, &counters](const auto& tensors) {
+                                          return Forward(model, shape, tensors, counters);
+                                        });
 
-    std::map<const PreparedPrompt*, Picks> changes;
-    std::map<int64_t, Picks> targets;
-    for (size_t c = 0; c < candidates.size(); ++c) {
-      const auto* parent = static_cast<const PreparedPrompt*>(candidates[c].parent);
-      targets[parent->goal.layer].Add(layout.last_row[c], parent->goal.neuron, &result.targets[c]);
-      if (candidates[c].first_changed == 0) continue;
-      changes[parent].Add(candidates[c].first_changed - 1, candidates[c].tokens[0],
-                          &result.change_surprisal[c]);
-    }
-    for (const auto& [parent, picks] : changes) {
-      results.Want(picks.Of(parent->log_probs).neg(), picks.to);
-    }
-    at::Tensor residual;
-    {
-      const PhaseTimer timer(counters.layer_seconds);
-      CandidateAttention attention(model_, candidates, layout, buckets_);
-      Rotary rotary = decoder.RotaryAt(ToDevice(layout.positions, device));
-      residual = decoder.Embed(ToDevice(layout.ids, device));
-      for (int64_t layer = 0; layer < config.layers; ++layer) {
-        const int64_t rows = layout.rows_at[layer];
-        if (rows == 0) break;
-        if (rows < residual.size(0)) {
-          residual = residual.narrow(0, 0, rows);
-          rotary = rotary.Narrow(rows);
-        }
-        at::Tensor neurons;
-        residual = decoder.Layer(layer, residual, rotary, attention, &neurons);
-        const auto wanted = targets.find(layer);
-        if (wanted == targets.end()) continue;
-        results.Want(wanted->second.Of(neurons).to(wide), wanted->second.to);
-      }
-    }
+    // Waits for the device, for the first time.
     const PhaseTimer timer(counters.head_seconds);
-    if (layout.predicting > 0) {
-      const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, 0, std::ssize(layout.labels)));
-      std::vector<double*> to;
-      for (double& nats : result.surprisal) to.push_back(&nats);
-      results.Want(Surprisal(model_, normed, ToDevice(layout.labels, device))
-                       .narrow(0, 0, layout.predicting),
-                   to);
-    }
-    results.Fetch();
+    const at::Tensor host = at::cat({results[0], changes}).to(at::kCPU, at::kDouble).contiguous();
+    const double* values = host.const_data_ptr<double>();
+    PassResult result;
+    for (const size_t place : target_of) result.targets.push_back(values[place]);
+    const double* surprisal = values + inputs.target_rows.size();
+    result.surprisal.assign(surprisal, surprisal + layout.predicting);
+    result.change_surprisal.resize(candidates.size());
+    const double* change = values + results[0].size(0);
+    for (size_t i = 0; i < change_of.size(); ++i) result.change_surprisal[change_of[i]] = change[i];
     return result;
   }
 
  private:
+  c10::Device device() const { return model_.weights().device(); }
+
+  void FillRows(std::span<const Candidate> candidates, const Layout& layout, Shape& shape,
+                Inputs& inputs) const {
+    inputs.ids = layout.ids;
+    inputs.positions = layout.positions;
+    inputs.candidate = layout.candidate;
+    inputs.labels = layout.labels;
+    shape.rows = RoundUp(std::ssize(layout.ids), buckets_.rows);
+    shape.predicting = RoundUp(layout.predicting, buckets_.rows);
+    inputs.ids.resize(shape.rows, 0);
+    inputs.positions.resize(shape.rows, 0);
+    inputs.candidate.resize(shape.rows, std::ssize(candidates));
+    inputs.labels.resize(shape.predicting, 0);
+    for (const int64_t needed : layout.rows_at) {
+      shape.rows_at.push_back(RoundUp(needed, buckets_.rows));
+    }
+  }
+
+  // Of each candidate: where its target stands among the targets.
+  std::vector<size_t> FillTargets(std::span<const Candidate> candidates, const Layout& layout,
+                                  Shape& shape, Inputs& inputs) const {
+    std::map<int64_t, std::vector<size_t>> by_layer;
+    for (size_t c = 0; c < candidates.size(); ++c) {
+      by_layer[candidates[c].parent->objective().layer].push_back(c);
+    }
+    std::vector<size_t> target_of(candidates.size());
+    for (const auto& [layer, which] : by_layer) {
+      for (const size_t c : which) {
+        target_of[c] = inputs.target_rows.size();
+        inputs.target_rows.push_back(layout.last_row[c]);
+        inputs.target_neurons.push_back(candidates[c].parent->objective().neuron);
+      }
+      const int64_t count = RoundUp(std::ssize(which), buckets_.candidates);
+      shape.targets[layer] = count;
+      const size_t filled = inputs.target_rows.size() + count - which.size();
+      inputs.target_rows.resize(filled, 0);
+      inputs.target_neurons.resize(filled, 0);
+    }
+    return target_of;
+  }
+
+  // [parents, layers, 2, length, kv_heads, head_dim].
+  at::Tensor StackParents(std::span<const Candidate> candidates, Shape& shape,
+                          Inputs& inputs) const {
+    std::map<const Prepared*, int64_t> index;
+    std::vector<const PreparedPrompt*> parents;
+    for (const Candidate& candidate : candidates) {
+      const auto [entry, is_new] = index.try_emplace(candidate.parent, std::ssize(parents));
+      if (is_new) parents.push_back(static_cast<const PreparedPrompt*>(candidate.parent));
+      inputs.parent_of.push_back(entry->second);
+      shape.length = std::max({shape.length, std::ssize(candidate.parent->prompt()),
+                               candidate.first_changed + std::ssize(candidate.tokens)});
+    }
+    const bool has_spare = inputs.candidate.back() == std::ssize(candidates);
+    inputs.parent_of.resize(RoundUp(std::ssize(candidates) + has_spare, buckets_.candidates), 0);
+    std::vector<at::Tensor> padded;
+    for (const PreparedPrompt* parent : parents) {
+      const int64_t missing = shape.length - std::ssize(parent->ids);
+      padded.push_back(missing == 0
+                           ? parent->keys_values
+                           : at::constant_pad_nd(parent->keys_values, {0, 0, 0, 0, 0, missing}));
+    }
+    padded.resize(RoundUp(std::ssize(padded), buckets_.parents), padded[0]);
+    return at::stack(padded);
+  }
+
+  // -log p(first changed token) of the candidates that have one to predict, in the order of
+  // `change_of`.
+  at::Tensor Changes(std::span<const Candidate> candidates, std::vector<size_t>& change_of) const {
+    std::map<const PreparedPrompt*, std::vector<size_t>> by_parent;
+    for (size_t c = 0; c < candidates.size(); ++c) {
+      if (candidates[c].first_changed == 0) continue;
+      by_parent[static_cast<const PreparedPrompt*>(candidates[c].parent)].push_back(c);
+    }
+    std::vector<int64_t> places;
+    for (const auto& [parent, which] : by_parent) {
+      for (const size_t c : which) {
+        places.push_back((candidates[c].first_changed - 1) * parent->log_probs.size(1) +
+                         candidates[c].tokens[0]);
+        change_of.push_back(c);
+      }
+    }
+    const at::Tensor all = ToDevice(places, device());
+    std::vector<at::Tensor> parts;
+    int64_t first = 0;
+    for (const auto& [parent, which] : by_parent) {
+      parts.push_back(parent->log_probs.view(-1)
+                          .index_select(0, all.narrow(0, first, std::ssize(which)))
+                          .neg_());
+      first += std::ssize(which);
+    }
+    const auto wide = at::TensorOptions(AccumulationType(model_.weights().dtype()));
+    return parts.empty() ? at::empty({0}, wide.device(device())) : at::cat(parts);
+  }
+
   const Model& model_;
+  Recorded recorded_;
   const PassBuckets buckets_;
 };
 
 }  // namespace
 
-std::unique_ptr<PackedPass> MakeTensorPass(const Model& model) {
-  return MakeTensorPass(model, model.weights().device().is_cpu() ? PassBuckets{} : kGpuBuckets);
-}
-
-std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, const PassBuckets& buckets) {
-  return std::make_unique<TensorPass>(model, buckets);
+std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, Recorder* recorder,
+                                           const PassBuckets& buckets) {
+  return std::make_unique<TensorPass>(model, recorder, buckets);
 }
 
 }  // namespace epo

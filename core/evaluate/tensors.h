@@ -14,12 +14,13 @@ inline c10::ScalarType AccumulationType(c10::ScalarType dtype) {
   return dtype == c10::kDouble ? c10::kDouble : c10::kFloat;
 }
 
-// A copy of `values` on `device`.
+// A copy of `values` on `device`, in the order of its stream: the host does not wait for it.
 template <typename T>
 at::Tensor ToDevice(const std::vector<T>& values, c10::Device device) {
-  return at::from_blob(const_cast<T*>(values.data()), {static_cast<int64_t>(values.size())},
-                       at::TensorOptions(c10::CppTypeToScalarType<T>::value))
-      .to(device, /*non_blocking=*/false, /*copy=*/true);
+  const at::Tensor host =
+      at::from_blob(const_cast<T*>(values.data()), {static_cast<int64_t>(values.size())},
+                    at::TensorOptions(c10::CppTypeToScalarType<T>::value));
+  return device.is_cpu() ? host.clone() : host.pin_memory().to(device, /*non_blocking=*/true);
 }
 
 }  // namespace epo

@@ -3,6 +3,8 @@
 #include <ATen/Context.h>
 #include <dlfcn.h>
 
+#include <filesystem>
+
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -10,14 +12,27 @@
 namespace epo {
 namespace {
 
-// Loads torch's CUDA half, which registers its kernels as it loads. Returns why it cannot, or "".
+// Our own CUDA half (cuda_recorder.cc) lies beside the program.
+constexpr char kOurLibrary[] = "libepo_cuda.so";
+Recorder* (*new_recorder)() = nullptr;
+
+std::string LoadOurLibrary() {
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  void* library = dlopen((program.parent_path() / kOurLibrary).c_str(), RTLD_NOW);
+  if (library == nullptr) return dlerror();
+  new_recorder = reinterpret_cast<Recorder* (*)()>(dlsym(library, "EpoNewCudaRecorder"));
+  return new_recorder == nullptr ? dlerror() : "";
+}
+
+// Loads torch's CUDA half, which registers its kernels as it loads, and ours. Returns why it
+// cannot, or "".
 const std::string& LoadCuda() {
   static const std::string error = [] {
-    if (at::hasCUDA()) return std::string();
-    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    if (!at::hasCUDA() && dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
       return std::string(dlerror());
     }
-    return at::hasCUDA() ? std::string() : std::string("no CUDA device is visible");
+    return at::hasCUDA() ? LoadOurLibrary() : std::string("no CUDA device is visible");
   }();
   return error;
 }
@@ -78,6 +93,11 @@ absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device 
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "dtype '", std::string(name), "' is none of float64, float32, bfloat16, float16 and auto"));
+}
+
+std::unique_ptr<Recorder> MakeRecorder(c10::Device device) {
+  if (!device.is_cuda() || !LoadCuda().empty()) return nullptr;
+  return std::unique_ptr<Recorder>(new_recorder());
 }
 
 std::string DeviceName(c10::Device device) {

@@ -5,10 +5,12 @@
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "core/model/recorder.h"
 
 namespace epo {
 
@@ -26,6 +28,10 @@ bool CpuComputesBFloat16();
 
 // Whether this CPU has vectors of 16 float32.
 bool CpuHasAvx512();
+
+// For work on `device`, one that ResolveDevice() gave; null on a CPU, where there is nothing to
+// gain.
+std::unique_ptr<Recorder> MakeRecorder(c10::Device device);
 
 std::string DeviceName(c10::Device device);
 std::string DTypeName(c10::ScalarType dtype);

@@ -21,7 +21,10 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def core(root, tmp_path_factory):
-    """core(model_dir, requests, dtype="float64", max_rows=...) -> the answers of tests/tools/eval_tool.cc, which explains them."""
+    """core(model_dir, requests, dtype="float64", max_rows=...) -> the answers of tests/tools/eval_tool.cc, which explains them.
+
+    EPO_TEST_DEVICE names the device, if it is not the CPU.
+    """
     tool = pathlib.Path(os.environ.get("EPO_BIN_DIR", root / "build/release/bin")).resolve() / "eval_tool"
     assert tool.exists(), f"{tool} is missing: build it, or set EPO_BIN_DIR"
 
@@ -36,7 +39,8 @@ def core(root, tmp_path_factory):
         return torch.from_numpy(values.reshape(place["shape"]))
 
     def ask(model, requests, **settings):
-        call = {"model": str(model), "tensors": str(tensors), "requests": requests, **settings}
+        device = os.environ.get("EPO_TEST_DEVICE", "cpu")
+        call = {"model": str(model), "device": device, "tensors": str(tensors), "requests": requests, **settings}
         done = subprocess.run([tool], input=json.dumps(call), capture_output=True, text=True, timeout=600, env=environment)
         assert done.returncode == 0, done.stderr
         answers = json.loads(done.stdout, object_hook=load)["answers"]

@@ -1,7 +1,8 @@
 // Answers JSON requests over one loaded model, so that Python tests can compare the core with their
 // own computations. Reads one object on stdin, writes one on stdout.
 //
-// {"model": DIR, "dtype": "float64", "max_rows": 4096, "tensors": FILE, "requests": [...]}
+// {"model": DIR, "device": "cpu", "dtype": "float64", "max_rows": 4096, "tensors": FILE,
+//  "requests": [...]}
 //   -> {"answers": [...]}, each a request's answer or {"error": message}
 // where a tensor, written below as a name and its [shape], is {"offset": first float64 in FILE,
 // "shape": [...]}. A request's "op" is one of
@@ -74,7 +75,7 @@ class PlainAttention final : public RowAttention {
     const at::Tensor q = query.transpose(0, 1);
     const at::Tensor k = key.repeat_interleave(group, 1).transpose(0, 1);
     const at::Tensor v = value.repeat_interleave(group, 1).transpose(0, 1);
-    const at::Tensor future = at::ones({rows, rows}, at::kBool).triu(1);
+    const at::Tensor future = at::ones({rows, rows}, query.options().dtype(at::kBool)).triu(1);
     const at::Tensor scores =
         (at::matmul(q, k.transpose(1, 2)) / std::sqrt(static_cast<double>(config_.head_dim)))
             .masked_fill(future, -std::numeric_limits<double>::infinity());
@@ -89,12 +90,13 @@ Json Forward(const Model& model, const Json& request, TensorFile& tensors) {
   const at::AutoGradMode no_grad(false);
   const auto ids = request.at("ids").get<std::vector<int64_t>>();
   const auto layer = request.at("layer").get<int64_t>();
+  const c10::Device device = model.weights().device();
   const Decoder decoder(model);
   std::vector<int64_t> positions(ids.size());
   std::iota(positions.begin(), positions.end(), 0);
-  const Rotary rotary = decoder.RotaryAt(ToDevice(positions, at::kCPU));
+  const Rotary rotary = decoder.RotaryAt(ToDevice(positions, device));
   PlainAttention attention(model.config());
-  at::Tensor residual = decoder.Embed(ToDevice(ids, at::kCPU));
+  at::Tensor residual = decoder.Embed(ToDevice(ids, device));
   Json result;
   for (int64_t i = 0; i < model.config().layers; ++i) {
     at::Tensor neurons;
@@ -234,8 +236,8 @@ absl::StatusOr<Json> Answer(const Model& model, Evaluator& evaluator, const Json
 }
 
 absl::StatusOr<Json> AnswerAll(const Json& call) {
-  auto model =
-      Model::Load(call.at("model").get<std::string>(), {"cpu", call.value("dtype", "float64")});
+  auto model = Model::Load(call.at("model").get<std::string>(),
+                           {call.value("device", "cpu"), call.value("dtype", "float64")});
   if (!model.ok()) return model.status();
   const auto evaluator = Evaluator::Create(**model, {.max_rows = call.value("max_rows", 4096)});
   TensorFile tensors(call.at("tensors").get<std::string>());

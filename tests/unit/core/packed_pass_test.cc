@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "tests/unit/core/fake_recorder.h"
 #include "tests/unit/core/tiny_checkpoint.h"
 
 namespace epo {
@@ -75,18 +76,40 @@ TEST_P(PackedPassTest, EitherProductsGiveTheSameScores) {
 
 TEST_P(PackedPassTest, KernelsAndTensorOperationsGiveTheSameScores) {
   Load("float32");
-  ExpectEqual(Run(MakeCpuPass(*model_, CpuProducts::kOwn)), Run(MakeTensorPass(*model_)), 1e-4);
+  ExpectEqual(Run(MakeCpuPass(*model_, CpuProducts::kOwn)),
+              Run(MakeTensorPass(*model_, nullptr, {})), 1e-4);
 }
 
 // As on a GPU, with sizes that leave something to fill everywhere, and with some that leave
 // nothing.
 TEST_P(PackedPassTest, BucketsChangeNoScore) {
   Load("float64");
-  const PassResult exact = Run(MakeTensorPass(*model_));
-  ExpectEqual(exact, Run(MakeTensorPass(*model_, {.rows = 256, .candidates = 64, .parents = 8})),
-              1e-12);
-  ExpectEqual(exact, Run(MakeTensorPass(*model_, {.rows = 1, .candidates = 500, .parents = 2})),
-              1e-12);
+  const PassResult exact = Run(MakeTensorPass(*model_, nullptr, {}));
+  for (const PassBuckets& buckets : {PassBuckets{.rows = 256, .candidates = 64, .parents = 8},
+                                     PassBuckets{.rows = 1, .candidates = 500, .parents = 2}}) {
+    ExpectEqual(exact, Run(MakeTensorPass(*model_, nullptr, buckets)), 1e-12);
+  }
+}
+
+// A recording must read from its inputs all that differs between passes of one shape.
+TEST_P(PackedPassTest, RecordedPassesGiveTheScoresOfPlainOnes) {
+  Load("float64");
+  FakeRecorder recorder;
+  const auto recorded =
+      MakeTensorPass(*model_, &recorder, {.rows = 4096, .candidates = 64, .parents = 4});
+  std::mt19937 random(2);
+  for (int round = 0; round < 4; ++round) {
+    for (Candidate& candidate : candidates_) {
+      candidate.parent = parents_[random() % 2].get();
+      candidate.first_changed = static_cast<int>(random() % 9);
+      candidate.tokens.resize(9 - candidate.first_changed);
+      for (TokenId& id : candidate.tokens) id = static_cast<TokenId>(random() % 512);
+    }
+    layout_ = LayOut(model_->config(), candidates_);
+    ExpectEqual(Run(MakeTensorPass(*model_, nullptr, {})),
+                recorded->Run(candidates_, layout_, counters_), 1e-12);
+  }
+  EXPECT_GE(recorder.replays, 2);
 }
 
 }  // namespace
