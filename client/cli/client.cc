@@ -8,6 +8,7 @@ namespace epo::cli {
 namespace {
 
 constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
+constexpr absl::Duration kHealthTimeout = absl::Seconds(5);
 // A history's iteration grows with population x children x tokens; what the server made, the client
 // takes.
 constexpr int kMaxMessageBytes = 1 << 30;
@@ -41,12 +42,20 @@ Client::Client(std::string server, Credentials credentials)
       credentials_(std::move(credentials)),
       channel_(
           grpc::CreateCustomChannel(server_, ChannelCredentials(credentials_), Arguments(server_))),
-      stub_(v1::EpoService::NewStub(channel_)) {}
+      stub_(v1::EpoService::NewStub(channel_)),
+      health_(grpc::health::v1::Health::NewStub(channel_)) {}
 
 void Client::Authorize(grpc::ClientContext& context) const {
   // Not as gRPC's call credentials, which want TLS even where a connection leaves no machine.
   if (credentials_.api_key.empty()) return;
   context.AddMetadata("authorization", "Bearer " + credentials_.api_key);
+}
+
+grpc::Status Client::CheckHealth(const std::string& service,
+                                 grpc::health::v1::HealthCheckResponse* response) {
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  return Call(*health_, &grpc::health::v1::Health::Stub::Check, request, response, kHealthTimeout);
 }
 
 const std::atomic<bool> Client::kNever = false;

@@ -11,6 +11,7 @@
 
 #include "client/cli/credentials.h"
 #include "epo/v1/service.grpc.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 
 namespace epo::cli {
 
@@ -37,20 +38,33 @@ class Client {
   grpc::Status Call(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
                     const Request& request, Reply* reply,
                     absl::Duration timeout = absl::Seconds(30)) {
+    return Call(*stub_, method, request, reply, timeout);
+  }
+
+  // grpc.health.v1 of `service`; "" for the server as a whole. NOT_FOUND for a service that the
+  // server does not know, DEADLINE_EXCEEDED after 5 s.
+  grpc::Status CheckHealth(const std::string& service,
+                           grpc::health::v1::HealthCheckResponse* response);
+
+ private:
+  template <typename AnyStub, typename Request, typename Reply>
+  grpc::Status Call(AnyStub& stub,
+                    grpc::Status (AnyStub::*method)(grpc::ClientContext*, const Request&, Reply*),
+                    const Request& request, Reply* reply, absl::Duration timeout) {
     if (grpc::Status status = Connect(); !status.ok()) return status;
     grpc::ClientContext context;
     Authorize(context);
     context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-    return (*stub_.*method)(&context, request, reply);
+    return (stub.*method)(&context, request, reply);
   }
 
- private:
   static const std::atomic<bool> kNever;
 
   std::string server_;
   Credentials credentials_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<Stub> stub_;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health_;
 };
 
 }  // namespace epo::cli

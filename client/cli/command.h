@@ -62,6 +62,8 @@ void AddJobs(Commands& commands);
 void AddResults(Commands& commands);
 // `epo score`, `tokenize` and `info`.
 void AddModel(Commands& commands);
+// `epo health`.
+void AddHealth(Commands& commands);
 // `epo completion`.
 void AddCompletion(Commands& commands);
 

@@ -73,6 +73,7 @@ int Run(std::vector<std::string> arguments) {
   AddJobs(commands);
   AddResults(commands);
   AddModel(commands);
+  AddHealth(commands);
   AddCompletion(commands);
 
   if (arguments.empty()) {

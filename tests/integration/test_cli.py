@@ -15,7 +15,7 @@ import pytest
 
 SMALL = ["--layer", 1, "--neuron", 3, "--tokens", 6, "--population", 3, "--children", 4, "--topk", 32, "--iterations", 4]
 LONG = ["--layer", 1, "--neuron", 3, "--iterations", 100000]
-COMMANDS = "submit watch wait get list pause resume cancel delete frontier history score tokenize info completion".split()
+COMMANDS = "submit watch wait get list pause resume cancel delete frontier history score tokenize info health completion".split()
 
 
 @pytest.fixture(scope="module")
