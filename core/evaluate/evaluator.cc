@@ -45,6 +45,8 @@ CpuProducts FasterProducts(c10::ScalarType dtype) {
   return library ? CpuProducts::kLibrary : CpuProducts::kOwn;
 }
 
+int DefaultRows(const Model& model) { return model.weights().device().is_cpu() ? 4096 : 16384; }
+
 // A stream of the evaluator's own: the one that all use cannot be recorded. None on a CPU.
 std::optional<c10::Stream> NewStream(c10::Device device) {
   if (device.is_cpu()) return std::nullopt;
@@ -54,11 +56,12 @@ std::optional<c10::Stream> NewStream(c10::Device device) {
   return guard.getStreamFromGlobalPool(device);
 }
 
-std::unique_ptr<PackedPass> MakePass(const Model& model, Recorder* recorder) {
+std::unique_ptr<PackedPass> MakePass(const Model& model, const GpuHelp& help) {
   if (UsesCpuKernels(model.weights())) {
     return MakeCpuPass(model, FasterProducts(model.weights().dtype()));
   }
-  return MakeTensorPass(model, recorder, recorder == nullptr ? PassBuckets{} : kGpuBuckets);
+  return MakeTensorPass(model, help,
+                        model.weights().device().is_cpu() ? PassBuckets{} : kGpuBuckets);
 }
 
 absl::Status DeviceError(const char* doing, const c10::Error& error) {
@@ -73,13 +76,15 @@ class PackedEvaluator final : public Evaluator {
  public:
   PackedEvaluator(const Model& model, const EvaluatorOptions& options)
       : model_(model),
-        most_rows_(std::max(1, options.max_rows)),
+        most_rows_(options.max_rows > 0 ? options.max_rows : DefaultRows(model)),
         max_rows_(static_cast<size_t>(most_rows_)),
         prepare_rows_(model.weights().device().is_cpu() ? kPrepareRows : kGpuPrepareRows),
         stream_(NewStream(model.weights().device())),
+        kernels_(MakeGpuKernels(model.weights().device(), model.weights().dtype(),
+                                model.config().head_dim)),
         recorder_(MakeRecorder(model.weights().device())),
         reader_(model, recorder_.get(), kGpuPrompts),
-        pass_(MakePass(model, recorder_.get())) {}
+        pass_(MakePass(model, {kernels_.get(), recorder_.get()})) {}
 
   absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) override {
@@ -203,6 +208,7 @@ class PackedEvaluator final : public Evaluator {
   size_t max_rows_;
   const size_t prepare_rows_;
   const std::optional<c10::Stream> stream_;
+  const std::unique_ptr<GpuKernels> kernels_;
   const std::unique_ptr<Recorder> recorder_;
   PromptReader reader_;
   const std::unique_ptr<PackedPass> pass_;

@@ -99,8 +99,8 @@ struct EvaluatorCounters {
 
 struct EvaluatorOptions {
   // The most rows that one forward pass takes (but always one prompt); longer work is cut into
-  // passes. Bounds memory.
-  int max_rows = 4096;
+  // passes. Bounds memory. 0: as many as keep the device busy, 4096 on a CPU and 16384 on a GPU.
+  int max_rows = 0;
 };
 
 // Owned by one thread: no method is safe to call concurrently with another. Requests of many jobs

@@ -10,6 +10,7 @@
 #include "core/evaluate/cpu_block.h"
 #include "core/evaluate/evaluator.h"
 #include "core/evaluate/layout.h"
+#include "core/model/gpu_kernels.h"
 #include "core/model/model.h"
 #include "core/model/recorder.h"
 
@@ -42,9 +43,15 @@ struct PassBuckets {
   int64_t parents = 1;
 };
 
-// By tensor operations: any device, any dtype. With a recorder, which must outlive it, a pass is
-// recorded when its rounded sizes come the second time.
-std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, Recorder* recorder,
+// What a GPU's pass uses beside torch's operations. Neither is owned; both may be null.
+struct GpuHelp {
+  GpuKernels* kernels = nullptr;
+  // A pass is recorded when its rounded sizes come the second time.
+  Recorder* recorder = nullptr;
+};
+
+// By tensor operations: any device, any dtype. `help` must outlive it.
+std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, const GpuHelp& help,
                                            const PassBuckets& buckets);
 
 // By matrix products and the row kernels of kernels.h: a CPU model of up to 32 bits, computing in

@@ -16,9 +16,14 @@
 namespace epo {
 namespace {
 
-// Gradients of this many (parent, position, penalty) at a time: bounds the [rows, vocab] matrix. As
-// many as a job of the published settings has.
+// Gradients of this many (parent, position, penalty) at a time: bounds the [rows, vocab] matrix. On
+// a CPU as many as a job of the published settings has; a GPU would not be filled by them.
 constexpr size_t kRowsAtOnce = 96;
+constexpr size_t kGpuRowsAtOnce = 512;
+
+size_t RowsAtOnce(const c10::Device& device) {
+  return device.is_cpu() ? kRowsAtOnce : kGpuRowsAtOnce;
+}
 
 struct Row {
   const PreparedPrompt* parent;
@@ -53,9 +58,9 @@ at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
   at::Tensor directions =
       (at::stack(of_cross_entropy).to(wide) * column(penalties) - at::stack(of_target))
           .to(weights.compute_dtype());
-  // The library's product gets the same number of rows always, so that a row's sums do not depend
-  // on the company it has.
-  if (!UsesPackedProduct(weights.embedding)) {
+  // On a CPU the library's product gets the same number of rows always, so that a row's sums do not
+  // depend on the company it has.
+  if (weights.device().is_cpu() && !UsesPackedProduct(weights.embedding)) {
     directions = at::constant_pad_nd(
         directions, {0, 0, 0, static_cast<int64_t>(kRowsAtOnce) - directions.size(0)});
   }
@@ -79,7 +84,7 @@ at::Tensor TokenGradient(const Model& model, const PreparedPrompt& parent, int p
 std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const SubstituteQuery> queries,
                                      EvaluatorCounters& counters) {
   const at::AutoGradMode no_grad(false);
-  const c10::Device device = model.weights().device();
+  const size_t at_once = RowsAtOnce(model.weights().device());
 
   // Children of one slot at one position share a gradient; so do slots that share parent and
   // penalty.
@@ -96,16 +101,10 @@ std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const Substit
   std::vector<Row> rows;
   for (auto& [key, row] : distinct) rows.push_back(std::move(row));
 
-  std::map<const AllowedTokens*, at::Tensor> forbidden;
-  for (const Row& row : rows) {
-    at::Tensor& mask = forbidden[row.allowed];
-    if (!mask.defined()) mask = ToDevice(row.allowed->mask, device).eq(0);
-  }
-
   std::vector<TokenId> tokens(queries.size());
-  for (size_t first = 0; first < rows.size(); first += kRowsAtOnce) {
+  for (size_t first = 0; first < rows.size(); first += at_once) {
     const std::span<const Row> some =
-        std::span(rows).subspan(first, std::min(kRowsAtOnce, rows.size() - first));
+        std::span(rows).subspan(first, std::min(at_once, rows.size() - first));
     const at::Tensor gradients = Gradients(model, some);
     counters.matmul_flops += gradients.size(0) * HeadFlops(model.config());
     int deepest = 0;
@@ -115,7 +114,7 @@ std::vector<TokenId> RankSubstitutes(const Model& model, std::span<const Substit
         for (const auto& [rank, query] : some[last].ranks) deepest = std::max(deepest, rank);
       }
       gradients.narrow(0, static_cast<int64_t>(i), static_cast<int64_t>(last - i))
-          .masked_fill_(forbidden[some[i].allowed], std::numeric_limits<float>::infinity());
+          .masked_fill_(*some[i].allowed->forbidden, std::numeric_limits<float>::infinity());
       i = last;
     }
     // Ties fall as in the reference implementation, which calls the same kernel.

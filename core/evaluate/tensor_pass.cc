@@ -10,6 +10,8 @@
 #include "core/evaluate/recorded.h"
 #include "core/evaluate/tensors.h"
 #include "core/model/decoder.h"
+#include "core/model/gpu_kernels.h"
+#include "core/model/linear.h"
 #include "core/model/weights.h"
 
 namespace epo {
@@ -48,7 +50,10 @@ struct Shape {
 // One pass's numbers that differ from pass to pass of one shape; one tensor, so that they go to the
 // device together.
 struct Inputs {
-  std::vector<int64_t> ids, positions, candidate, labels;
+  std::vector<int64_t> ids, positions, candidate;
+  // Of each row, as AttendedRows'.
+  std::vector<int64_t> parent, first, base;
+  std::vector<int64_t> labels;
   // Of each candidate: its parent's place among the parents.
   std::vector<int64_t> parent_of;
   // In the order of Shape::targets.
@@ -56,44 +61,68 @@ struct Inputs {
 
   at::Tensor On(c10::Device device) const {
     std::vector<int64_t> all;
-    for (const auto* part :
-         {&ids, &positions, &candidate, &labels, &parent_of, &target_rows, &target_neurons}) {
+    for (const auto* part : {&ids, &positions, &candidate, &parent, &first, &base, &labels,
+                             &parent_of, &target_rows, &target_neurons}) {
       all.insert(all.end(), part->begin(), part->end());
     }
     return ToDevice(all, device);
   }
 };
 
-// A candidate's rows attend to its parent's keys before the change and to its own after it. Rows
-// are spread into one padded batch of [candidates, length]; what a row must not see is after it and
-// falls to the causal mask.
+// Inputs, apart again on the device.
+struct DeviceInputs {
+  DeviceInputs(const at::Tensor& all, const Shape& shape) {
+    int64_t count = 0;
+    for (const auto& [layer, some] : shape.targets) count += some;
+    const int64_t rows = shape.rows;
+    const int64_t candidates = all.size(0) - 6 * rows - shape.predicting - 2 * count;
+    const auto parts = all.split_with_sizes(
+        {rows, rows, rows, rows, rows, rows, shape.predicting, candidates, count, count});
+    ids = parts[0];
+    positions = parts[1];
+    candidate = parts[2];
+    attended = {parts[3], parts[4], parts[5], parts[1]};
+    labels = parts[6];
+    parent_of = parts[7];
+    target_rows = parts[8];
+    target_neurons = parts[9];
+  }
+
+  at::Tensor ids, positions, candidate, labels, parent_of, target_rows, target_neurons;
+  AttendedRows attended;
+};
+
+// A candidate's rows attend to its parent's keys before the change and to its own after it.
 class CandidateAttention final : public RowAttention {
  public:
   // `parents` [parents, layers, 2, length, kv_heads, head_dim].
-  CandidateAttention(const ModelConfig& config, at::Tensor parents, at::Tensor parent_of,
-                     at::Tensor candidate, at::Tensor position)
-      : config_(config),
-        parents_(std::move(parents)),
-        parent_of_(std::move(parent_of)),
-        candidate_(std::move(candidate)),
-        position_(std::move(position)) {}
+  CandidateAttention(const ModelConfig& config, GpuKernels* kernels, at::Tensor parents,
+                     const DeviceInputs& inputs)
+      : config_(config), kernels_(kernels), parents_(std::move(parents)), inputs_(inputs) {}
 
   at::Tensor Attend(int64_t layer, const at::Tensor& query, const at::Tensor& key,
                     const at::Tensor& value) override {
+    const at::Tensor keys_values = parents_.select(1, layer);
+    const at::Tensor parent_key = keys_values.select(1, 0);
+    const at::Tensor parent_value = keys_values.select(1, 1);
+    if (kernels_ != nullptr) {
+      return kernels_->Attend(query, key, value, parent_key, parent_value, inputs_.attended);
+    }
+    // Rows are spread into one padded batch of [candidates, length]; what a row must not see is
+    // after it and falls to the causal mask.
     const int64_t rows = query.size(0);
-    const at::Tensor candidate = candidate_.narrow(0, 0, rows);
-    const at::Tensor position = position_.narrow(0, 0, rows);
+    const at::Tensor candidate = inputs_.candidate.narrow(0, 0, rows);
+    const at::Tensor position = inputs_.positions.narrow(0, 0, rows);
     const auto spread = [&](const at::Tensor& own, const at::Tensor& base) {
       at::Tensor all = base;
       all.index_put_({candidate, position}, own);
       return all.transpose(1, 2);
     };
-    const at::Tensor keys =
-        spread(key, parents_.select(1, layer).select(1, 0).index_select(0, parent_of_));
-    const at::Tensor values =
-        spread(value, parents_.select(1, layer).select(1, 1).index_select(0, parent_of_));
+    const at::Tensor& parent_of = inputs_.parent_of;
+    const at::Tensor keys = spread(key, parent_key.index_select(0, parent_of));
+    const at::Tensor values = spread(value, parent_value.index_select(0, parent_of));
     const at::Tensor queries = spread(
-        query, at::zeros({parent_of_.size(0), parents_.size(3), config_.heads, config_.head_dim},
+        query, at::zeros({parent_of.size(0), parents_.size(3), config_.heads, config_.head_dim},
                          query.options()));
     const at::Tensor attended =
         at::scaled_dot_product_attention(queries, keys, values, /*attn_mask=*/{}, /*dropout_p=*/0.0,
@@ -105,14 +134,23 @@ class CandidateAttention final : public RowAttention {
 
  private:
   const ModelConfig& config_;
+  GpuKernels* const kernels_;
   const at::Tensor parents_;
-  const at::Tensor parent_of_;
-  const at::Tensor candidate_;
-  const at::Tensor position_;
+  const DeviceInputs& inputs_;
 };
 
+// The log-sum-exp of each row, into `out`.
+void LogSumExp(GpuKernels* kernels, const at::Tensor& logits, at::Tensor out) {
+  if (kernels != nullptr) {
+    kernels->LogSumExp(logits, out);
+  } else {
+    out.copy_(at::logsumexp(logits.to(out.scalar_type()), {1}));
+  }
+}
+
 // -log p(label) of each row. Logits exist one tile at a time.
-at::Tensor Surprisal(const Model& model, const at::Tensor& normed, const at::Tensor& labels) {
+at::Tensor Surprisal(const Model& model, GpuKernels* kernels, const at::Tensor& normed,
+                     const at::Tensor& labels) {
   const LinearWeights& head = model.weights().head;
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
   const int64_t vocab = head.weight.size(0);
@@ -122,14 +160,16 @@ at::Tensor Surprisal(const Model& model, const at::Tensor& normed, const at::Ten
     const int64_t rows = std::min(tile.rows, normed.size(0) - row);
     const at::Tensor x = normed.narrow(0, row, rows);
     const at::Tensor label = labels.narrow(0, row, rows);
-    std::vector<at::Tensor> partial;
-    for (int64_t column = 0; column < vocab; column += tile.columns) {
+    const int64_t tiles = (vocab + tile.columns - 1) / tile.columns;
+    const at::Tensor partial = at::empty({rows, tiles}, x.options().dtype(wide));
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t column = i * tile.columns;
       const int64_t columns = std::min(tile.columns, vocab - column);
-      at::Tensor logits = at::matmul(x, head.weight.narrow(0, column, columns).t());
-      if (head.bias.defined()) logits.add_(head.bias.narrow(0, column, columns));
-      partial.push_back(at::logsumexp(logits.to(wide), {1}));
+      LinearWeights part{head.weight.narrow(0, column, columns), {}};
+      if (head.bias.defined()) part.bias = head.bias.narrow(0, column, columns);
+      LogSumExp(kernels, Apply(part, x), partial.select(1, i));
     }
-    const at::Tensor total = at::logsumexp(at::stack(partial, 1), {1});
+    const at::Tensor total = at::logsumexp(partial, {1});
     at::Tensor own = (x.to(wide) * head.weight.index_select(0, label).to(wide)).sum(1);
     if (head.bias.defined()) own = own + head.bias.index_select(0, label).to(wide);
     parts.push_back(total - own);
@@ -139,24 +179,20 @@ at::Tensor Surprisal(const Model& model, const at::Tensor& normed, const at::Ten
 
 // `inputs` are Inputs' and the parents' keys and values. Gives the targets, in the order of
 // Shape::targets, and the surprisal of the rows that predict, one after another.
-std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
+std::vector<at::Tensor> Forward(const Model& model, GpuKernels* kernels, const Shape& shape,
                                 const std::vector<at::Tensor>& inputs,
                                 EvaluatorCounters& counters) {
   const at::AutoGradMode no_grad(false);
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
-  int64_t targets = 0;
-  for (const auto& [layer, count] : shape.targets) targets += count;
-  const int64_t candidates = inputs[0].size(0) - 3 * shape.rows - shape.predicting - 2 * targets;
-  const auto parts = inputs[0].split_with_sizes(
-      {shape.rows, shape.rows, shape.rows, shape.predicting, candidates, targets, targets});
-  const Decoder decoder(model);
+  const DeviceInputs parts(inputs[0], shape);
+  const Decoder decoder(model, kernels);
   std::vector<at::Tensor> results;
   at::Tensor residual;
   {
     const PhaseTimer timer(counters.layer_seconds);
-    CandidateAttention attention(model.config(), inputs[1], parts[4], parts[2], parts[1]);
-    Rotary rotary = decoder.RotaryAt(parts[1]);
-    residual = decoder.Embed(parts[0]);
+    CandidateAttention attention(model.config(), kernels, inputs[1], parts);
+    Rotary rotary = decoder.RotaryAt(parts.positions);
+    residual = decoder.Embed(parts.ids);
     int64_t first = 0;
     for (int64_t layer = 0; layer < model.config().layers; ++layer) {
       const int64_t rows = shape.rows_at[layer];
@@ -170,8 +206,8 @@ std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
       const auto found = shape.targets.find(layer);
       if (found == shape.targets.end()) continue;
       results.push_back(neurons
-                            .index({parts[5].narrow(0, first, found->second),
-                                    parts[6].narrow(0, first, found->second)})
+                            .index({parts.target_rows.narrow(0, first, found->second),
+                                    parts.target_neurons.narrow(0, first, found->second)})
                             .to(wide));
       first += found->second;
     }
@@ -179,15 +215,15 @@ std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
   const PhaseTimer timer(counters.head_seconds);
   if (shape.predicting > 0) {
     const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, 0, shape.predicting));
-    results.push_back(Surprisal(model, normed, parts[3]));
+    results.push_back(Surprisal(model, kernels, normed, parts.labels));
   }
   return {at::cat(results)};
 }
 
 class TensorPass final : public PackedPass {
  public:
-  TensorPass(const Model& model, Recorder* recorder, const PassBuckets& buckets)
-      : model_(model), recorded_(recorder), buckets_(buckets) {}
+  TensorPass(const Model& model, const GpuHelp& help, const PassBuckets& buckets)
+      : model_(model), kernels_(help.kernels), recorded_(help.recorder), buckets_(buckets) {}
 
   PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
                  EvaluatorCounters& counters) override {
@@ -196,13 +232,14 @@ class TensorPass final : public PackedPass {
     Inputs inputs;
     FillRows(candidates, layout, shape, inputs);
     const std::vector<size_t> target_of = FillTargets(candidates, layout, shape, inputs);
-    const at::Tensor parents = StackParents(candidates, shape, inputs);
+    const at::Tensor parents = StackParents(candidates, layout, shape, inputs);
     std::vector<size_t> change_of;
     const at::Tensor changes = Changes(candidates, change_of);
-    const auto results = recorded_.Call(shape.Key(), {inputs.On(device()), parents},
-                                        [&model = model_, shape, &counters](const auto& tensors) {
-                                          return Forward(model, shape, tensors, counters);
-                                        });
+    const auto results = recorded_.Call(
+        shape.Key(), {inputs.On(device()), parents},
+        [&model = model_, kernels = kernels_, shape, &counters](const auto& tensors) {
+          return Forward(model, kernels, shape, tensors, counters);
+        });
 
     // Waits for the device, for the first time.
     const PhaseTimer timer(counters.head_seconds);
@@ -262,7 +299,7 @@ class TensorPass final : public PackedPass {
   }
 
   // [parents, layers, 2, length, kv_heads, head_dim].
-  at::Tensor StackParents(std::span<const Candidate> candidates, Shape& shape,
+  at::Tensor StackParents(std::span<const Candidate> candidates, const Layout& layout, Shape& shape,
                           Inputs& inputs) const {
     std::map<const Prepared*, int64_t> index;
     std::vector<const PreparedPrompt*> parents;
@@ -272,6 +309,16 @@ class TensorPass final : public PackedPass {
       inputs.parent_of.push_back(entry->second);
       shape.length = std::max({shape.length, std::ssize(candidate.parent->prompt()),
                                candidate.first_changed + std::ssize(candidate.tokens)});
+    }
+    for (size_t row = 0; row < layout.ids.size(); ++row) {
+      const int64_t c = layout.candidate[row];
+      inputs.parent.push_back(inputs.parent_of[c]);
+      inputs.first.push_back(candidates[c].first_changed);
+      inputs.base.push_back(layout.first_row[c] - candidates[c].first_changed);
+    }
+    // A row that nobody asked for stands first in its prompt and sees itself alone.
+    for (auto* of_row : {&inputs.parent, &inputs.first, &inputs.base}) {
+      of_row->resize(shape.rows, 0);
     }
     const bool has_spare = inputs.candidate.back() == std::ssize(candidates);
     inputs.parent_of.resize(RoundUp(std::ssize(candidates) + has_spare, buckets_.candidates), 0);
@@ -316,15 +363,16 @@ class TensorPass final : public PackedPass {
   }
 
   const Model& model_;
+  GpuKernels* const kernels_;
   Recorded recorded_;
   const PassBuckets buckets_;
 };
 
 }  // namespace
 
-std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, Recorder* recorder,
+std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, const GpuHelp& help,
                                            const PassBuckets& buckets) {
-  return std::make_unique<TensorPass>(model, recorder, buckets);
+  return std::make_unique<TensorPass>(model, help, buckets);
 }
 
 }  // namespace epo

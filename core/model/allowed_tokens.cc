@@ -1,6 +1,10 @@
 #include "core/model/allowed_tokens.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
+
+#include "core/model/weights.h"
 
 namespace epo {
 
@@ -15,6 +19,9 @@ std::shared_ptr<const AllowedTokens> MakeAllowedTokens(const Model& model, bool 
     allowed->ids.push_back(id);
     allowed->mask[id] = 1;
   }
+  // Waits for the copy, since whoever reads it may use another stream.
+  allowed->forbidden = std::make_shared<const at::Tensor>(
+      at::from_blob(allowed->mask.data(), {rows}, at::kByte).eq(0).to(model.weights().device()));
   return allowed;
 }
 

@@ -9,6 +9,10 @@
 #include "core/base/types.h"
 #include "core/model/model.h"
 
+namespace at {
+class Tensor;
+}
+
 namespace epo {
 
 // Immutable, thread-safe, shared by the jobs that use it.
@@ -18,6 +22,8 @@ struct AllowedTokens {
   std::vector<TokenId> ids;
   // One byte for each of the model's embedding rows: 1 where allowed.
   std::vector<uint8_t> mask;
+  // Where it is 0, on the model's device.
+  std::shared_ptr<const at::Tensor> forbidden;
 };
 
 // Every id that has a token and an embedding row; special tokens only if `allow_special`.

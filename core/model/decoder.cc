@@ -56,6 +56,12 @@ at::Tensor Decoder::Normalize(const NormWeights& norm, const at::Tensor& x) cons
   return norm.weight * (wide * at::rsqrt(variance + config_.norm_epsilon)).to(x.scalar_type());
 }
 
+at::Tensor Decoder::Rotated(const at::Tensor& x, const Rotary& rotary) const {
+  if (kernels_ == nullptr) return Rotate(x, rotary);
+  kernels_->Rotate(x, rotary.cos, rotary.sin);
+  return x;
+}
+
 at::Tensor Decoder::Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor* neurons) const {
   at::Tensor hidden = Activate(config_.activation, Apply(layer.mlp_input, x));
   if (config_.gated_mlp) hidden = hidden * Apply(layer.mlp_factor, x);
@@ -69,9 +75,9 @@ at::Tensor Decoder::Layer(int64_t layer, const at::Tensor& residual, const Rotar
   const int64_t rows = residual.size(0);
   const at::Tensor normed = Normalize(weights.attention_norm, residual);
   const at::Tensor query =
-      Rotate(Apply(weights.query, normed).view({rows, config_.heads, config_.head_dim}), rotary);
+      Rotated(Apply(weights.query, normed).view({rows, config_.heads, config_.head_dim}), rotary);
   const at::Tensor key =
-      Rotate(Apply(weights.key, normed).view({rows, config_.kv_heads, config_.head_dim}), rotary);
+      Rotated(Apply(weights.key, normed).view({rows, config_.kv_heads, config_.head_dim}), rotary);
   const at::Tensor value =
       Apply(weights.value, normed).view({rows, config_.kv_heads, config_.head_dim});
   const at::Tensor attended =

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/model/gpu_kernels.h"
 #include "core/model/model.h"
 #include "core/model/weights.h"
 
@@ -35,7 +36,9 @@ struct Rotary {
 // softmax in the attention's own precision.
 class Decoder {
  public:
-  explicit Decoder(const Model& model) : config_(model.config()), weights_(model.weights()) {}
+  // With `kernels`, which must outlive it, it cannot be differentiated.
+  explicit Decoder(const Model& model, GpuKernels* kernels = nullptr)
+      : config_(model.config()), weights_(model.weights()), kernels_(kernels) {}
 
   // `ids` and `positions` are int64 [rows] on the model's device.
   at::Tensor Embed(const at::Tensor& ids) const;
@@ -55,8 +58,12 @@ class Decoder {
   at::Tensor Normalize(const NormWeights& norm, const at::Tensor& x) const;
   at::Tensor Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor* neurons) const;
 
+  // Of `x`, [rows, heads, head_dim], that nobody else holds.
+  at::Tensor Rotated(const at::Tensor& x, const Rotary& rotary) const;
+
   const ModelConfig& config_;
   const Weights& weights_;
+  GpuKernels* const kernels_;
 };
 
 }  // namespace epo

@@ -1,6 +1,7 @@
 #include "core/model/device.h"
 
 #include <ATen/Context.h>
+#include <c10/core/DeviceGuard.h>
 #include <dlfcn.h>
 
 #include <filesystem>
@@ -12,27 +13,44 @@
 namespace epo {
 namespace {
 
-// Our own CUDA half (cuda_recorder.cc) lies beside the program.
+// Our own CUDA half (cuda_recorder.cc, cuda_kernels.cc) lies beside the program.
 constexpr char kOurLibrary[] = "libepo_cuda.so";
 Recorder* (*new_recorder)() = nullptr;
+GpuKernels* (*new_kernels)(c10::ScalarType dtype, int64_t head_dim) = nullptr;
+
+template <typename Function>
+bool Find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  return function != nullptr;
+}
+
+// What our half leaves open that torch's does not bring into the process.
+constexpr char kCompilerLibrary[] = "libnvrtc.so.13";
 
 std::string LoadOurLibrary() {
+  if (dlopen(kCompilerLibrary, RTLD_NOW | RTLD_GLOBAL) == nullptr) return dlerror();
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
   void* library = dlopen((program.parent_path() / kOurLibrary).c_str(), RTLD_NOW);
-  if (library == nullptr) return dlerror();
-  new_recorder = reinterpret_cast<Recorder* (*)()>(dlsym(library, "EpoNewCudaRecorder"));
-  return new_recorder == nullptr ? dlerror() : "";
+  return library != nullptr && Find(library, "EpoNewCudaRecorder", new_recorder) &&
+                 Find(library, "EpoNewCudaKernels", new_kernels)
+             ? ""
+             : dlerror();
 }
 
 // Loads torch's CUDA half, which registers its kernels as it loads, and ours. Returns why it
 // cannot, or "".
 const std::string& LoadCuda() {
   static const std::string error = [] {
-    if (!at::hasCUDA() && dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    // Before anything asks torch for CUDA: it looks once, and remembers that it found none.
+    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
       return std::string(dlerror());
     }
-    return at::hasCUDA() ? LoadOurLibrary() : std::string("no CUDA device is visible");
+    if (!at::hasCUDA()) return std::string("no CUDA device is visible");
+    // It spends most of a second on each new shape of attention, and is not the fastest on short
+    // prompts.
+    at::globalContext().setSDPUseCuDNN(false);
+    return LoadOurLibrary();
   }();
   return error;
 }
@@ -98,6 +116,13 @@ absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device 
 std::unique_ptr<Recorder> MakeRecorder(c10::Device device) {
   if (!device.is_cuda() || !LoadCuda().empty()) return nullptr;
   return std::unique_ptr<Recorder>(new_recorder());
+}
+
+std::unique_ptr<GpuKernels> MakeGpuKernels(c10::Device device, c10::ScalarType dtype,
+                                           int64_t head_dim) {
+  if (!device.is_cuda() || !LoadCuda().empty()) return nullptr;
+  const c10::DeviceGuard on(device);
+  return std::unique_ptr<GpuKernels>(new_kernels(dtype, head_dim));
 }
 
 std::string DeviceName(c10::Device device) {

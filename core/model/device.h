@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "core/model/gpu_kernels.h"
 #include "core/model/recorder.h"
 
 namespace epo {
@@ -32,6 +33,11 @@ bool CpuHasAvx512();
 // For work on `device`, one that ResolveDevice() gave; null on a CPU, where there is nothing to
 // gain.
 std::unique_ptr<Recorder> MakeRecorder(c10::Device device);
+
+// Of `dtype`, for heads of `head_dim` channels. Throws c10::Error when the device fails. Null on a
+// CPU.
+std::unique_ptr<GpuKernels> MakeGpuKernels(c10::Device device, c10::ScalarType dtype,
+                                           int64_t head_dim);
 
 std::string DeviceName(c10::Device device);
 std::string DTypeName(c10::ScalarType dtype);

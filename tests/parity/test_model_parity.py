@@ -1,6 +1,7 @@
 """The core's model and evaluator give the numbers of transformers, on random checkpoints and on SmolLM2."""
 
 import json
+import os
 import random
 
 import pytest
@@ -15,6 +16,14 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 # Scores are rounded to float32 once, from float64.
 FLOAT32_ROUNDING = 1.2e-7
 PENALTY = 0.7
+
+
+
+def on_device(tolerance, path):
+    """The tolerance for a checkpoint where the core runs (EPO_TEST_DEVICE): a GPU rounds Llama's RMSNorm, float32 in any dtype, in another order."""
+    is_llama = json.loads((path / "config.json").read_text())["model_type"] == "llama"
+    return max(tolerance, 1e-5) if is_llama and os.environ.get("EPO_TEST_DEVICE", "cpu") != "cpu" else tolerance
+
 
 SENTENCES = [
     "The capital of France is",
@@ -127,6 +136,7 @@ def check_scores(plain, lengths, tolerance, max_rows):
 @pytest.mark.parametrize("dtype, tolerance", TOLERANCE.items())
 def test_logits_activations_gradients(core, tiny, dtype, tolerance):
     plain = PlainModel(tiny, dtype)
+    tolerance = on_device(tolerance, tiny)
     checks = [check_forward(plain, random_prompts(1, 600, [1, 2, 5, 12, 33, 128]), tolerance)]
     for objective in objectives_of(plain.model.config):
         checks.append(check_prepare(plain, random_prompts(2, 600, [12, 12, 2, 40, 7]), objective, tolerance))
@@ -136,6 +146,7 @@ def test_logits_activations_gradients(core, tiny, dtype, tolerance):
 @pytest.mark.parametrize("dtype, tolerance", [("float64", FLOAT32_ROUNDING), ("float32", 1e-4)])
 def test_candidate_scores(core, tiny, dtype, tolerance):
     lengths = [12, 12, 5, 1, 2, 31, 12, 9]
+    tolerance = on_device(tolerance, tiny)
     verify(core, tiny, dtype, check_scores(PlainModel(tiny, dtype), lengths, tolerance, max_rows=300), max_rows=300)
 
 

@@ -76,18 +76,18 @@ TEST_P(PackedPassTest, EitherProductsGiveTheSameScores) {
 
 TEST_P(PackedPassTest, KernelsAndTensorOperationsGiveTheSameScores) {
   Load("float32");
-  ExpectEqual(Run(MakeCpuPass(*model_, CpuProducts::kOwn)),
-              Run(MakeTensorPass(*model_, nullptr, {})), 1e-4);
+  ExpectEqual(Run(MakeCpuPass(*model_, CpuProducts::kOwn)), Run(MakeTensorPass(*model_, {}, {})),
+              1e-4);
 }
 
 // As on a GPU, with sizes that leave something to fill everywhere, and with some that leave
 // nothing.
 TEST_P(PackedPassTest, BucketsChangeNoScore) {
   Load("float64");
-  const PassResult exact = Run(MakeTensorPass(*model_, nullptr, {}));
+  const PassResult exact = Run(MakeTensorPass(*model_, {}, {}));
   for (const PassBuckets& buckets : {PassBuckets{.rows = 256, .candidates = 64, .parents = 8},
                                      PassBuckets{.rows = 1, .candidates = 500, .parents = 2}}) {
-    ExpectEqual(exact, Run(MakeTensorPass(*model_, nullptr, buckets)), 1e-12);
+    ExpectEqual(exact, Run(MakeTensorPass(*model_, {}, buckets)), 1e-12);
   }
 }
 
@@ -95,8 +95,8 @@ TEST_P(PackedPassTest, BucketsChangeNoScore) {
 TEST_P(PackedPassTest, RecordedPassesGiveTheScoresOfPlainOnes) {
   Load("float64");
   FakeRecorder recorder;
-  const auto recorded =
-      MakeTensorPass(*model_, &recorder, {.rows = 4096, .candidates = 64, .parents = 4});
+  const auto recorded = MakeTensorPass(*model_, {.recorder = &recorder},
+                                       {.rows = 4096, .candidates = 64, .parents = 4});
   std::mt19937 random(2);
   for (int round = 0; round < 4; ++round) {
     for (Candidate& candidate : candidates_) {
@@ -106,7 +106,7 @@ TEST_P(PackedPassTest, RecordedPassesGiveTheScoresOfPlainOnes) {
       for (TokenId& id : candidate.tokens) id = static_cast<TokenId>(random() % 512);
     }
     layout_ = LayOut(model_->config(), candidates_);
-    ExpectEqual(Run(MakeTensorPass(*model_, nullptr, {})),
+    ExpectEqual(Run(MakeTensorPass(*model_, {}, {})),
                 recorded->Run(candidates_, layout_, counters_), 1e-12);
   }
   EXPECT_GE(recorder.replays, 2);
