@@ -28,6 +28,7 @@ RUN mkdir /image; programs="$PWD/build/release/bin/epo $PWD/build/release/bin/ep
 FROM build AS build-gpu
 RUN scripts/setup --dependencies --gpu
 RUN cp -r --parents "$PWD"/.venv/lib/python3*/site-packages/torch/lib /image; \
+  cp --parents "$PWD/build/release/bin/libepo_cuda.so" /image; \
   find "$PWD"/.venv/lib/python3*/site-packages/nvidia -path '*/lib/*.so*' -exec cp --parents -t /image {} +
 
 FROM debian:12.11-slim AS runtime
