@@ -139,7 +139,8 @@ absl::StatusOr<Json> Measure(const BenchOptions& options) {
   std::vector<Run*> runs;
   for (int j = 0; j < options.jobs; ++j) {
     SearchOptions search = options.search;
-    search.iterations = options.warm_up + options.search.iterations + 1;
+    // One more is traced, and none is a job's last, which prepares no gradients.
+    search.iterations = options.warm_up + options.search.iterations + 2;
     search.seed += j;
     owned.push_back(Run::Create(**model, options.objective, search));
     runs.push_back(owned.back().get());

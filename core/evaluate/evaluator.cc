@@ -83,7 +83,7 @@ class PackedEvaluator final : public Evaluator {
         kernels_(MakeGpuKernels(model.weights().device(), model.weights().dtype(),
                                 model.config().head_dim)),
         recorder_(MakeRecorder(model.weights().device())),
-        reader_(model, recorder_.get(), kGpuPrompts),
+        reader_(model, {kernels_.get(), recorder_.get()}, kGpuPrompts),
         pass_(MakePass(model, {kernels_.get(), recorder_.get()})) {}
 
   absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(

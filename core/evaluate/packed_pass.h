@@ -9,10 +9,9 @@
 
 #include "core/evaluate/cpu_block.h"
 #include "core/evaluate/evaluator.h"
+#include "core/evaluate/gpu_help.h"
 #include "core/evaluate/layout.h"
-#include "core/model/gpu_kernels.h"
 #include "core/model/model.h"
-#include "core/model/recorder.h"
 
 namespace epo {
 
@@ -41,13 +40,6 @@ struct PassBuckets {
   int64_t rows = 1;
   int64_t candidates = 1;
   int64_t parents = 1;
-};
-
-// What a GPU's pass uses beside torch's operations. Neither is owned; both may be null.
-struct GpuHelp {
-  GpuKernels* kernels = nullptr;
-  // A pass is recorded when its rounded sizes come the second time.
-  Recorder* recorder = nullptr;
 };
 
 // By tensor operations: any device, any dtype. `help` must outlive it.

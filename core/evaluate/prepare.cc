@@ -30,9 +30,11 @@ struct Shape {
   // How many prompts have their target in a layer, for each that has any.
   std::map<int64_t, int64_t> targets;
   bool gradients = false;
+  // 1, or 2 for one copy of the prompts for each gradient.
+  int64_t copies = 1;
 
   std::vector<int64_t> Key() const {
-    std::vector<int64_t> key = {gradients, std::ssize(stretches)};
+    std::vector<int64_t> key = {gradients, copies, std::ssize(stretches)};
     for (const Stretch& stretch : stretches) {
       key.insert(key.end(), {stretch.prompts, stretch.length});
     }
@@ -41,23 +43,22 @@ struct Shape {
   }
 };
 
-// Causal attention within each prompt; prompts stand one after another in the rows. Keeps every
-// layer's keys and values.
+// Causal attention within each prompt; prompts stand one after another in the rows, and again for a
+// second copy. Keeps every layer's keys and values of the first.
 class CausalAttention final : public RowAttention {
  public:
-  CausalAttention(const ModelConfig& config, std::span<const Shape::Stretch> stretches)
-      : config_(config), stretches_(stretches) {
+  CausalAttention(const ModelConfig& config, const Shape& shape) : config_(config), shape_(shape) {
     keys_.reserve(config.layers);
     values_.reserve(config.layers);
   }
 
   at::Tensor Attend(int64_t /*layer*/, const at::Tensor& query, const at::Tensor& key,
                     const at::Tensor& value) override {
-    keys_.push_back(key.detach());
-    values_.push_back(value.detach());
+    keys_.push_back(key.detach().narrow(0, 0, key.size(0) / shape_.copies));
+    values_.push_back(value.detach().narrow(0, 0, value.size(0) / shape_.copies));
     std::vector<at::Tensor> outputs;
     int64_t row = 0;
-    for (const Shape::Stretch& stretch : stretches_) {
+    for (const Shape::Stretch& stretch : Stretches()) {
       const int64_t rows = stretch.prompts * stretch.length;
       const auto batch = [&](const at::Tensor& x) {
         return x.narrow(0, row, rows)
@@ -73,12 +74,21 @@ class CausalAttention final : public RowAttention {
     return outputs.size() == 1 ? outputs[0] : at::cat(outputs);
   }
 
-  // [layers, 2, rows, kv_heads, head_dim].
+  // [layers, 2, rows, kv_heads, head_dim], of one copy.
   at::Tensor KeysValues() const { return at::stack({at::stack(keys_), at::stack(values_)}, 1); }
 
  private:
+  // Copies of one stretch are another stretch of the same length.
+  std::vector<Shape::Stretch> Stretches() const {
+    std::vector<Shape::Stretch> all = shape_.stretches;
+    if (shape_.copies == 1) return all;
+    if (all.size() == 1) return {{2 * all[0].prompts, all[0].length}};
+    all.insert(all.end(), shape_.stretches.begin(), shape_.stretches.end());
+    return all;
+  }
+
   const ModelConfig& config_;
-  std::span<const Shape::Stretch> stretches_;
+  const Shape& shape_;
   std::vector<at::Tensor> keys_;
   std::vector<at::Tensor> values_;
 };
@@ -99,27 +109,39 @@ struct Inputs {
   }
 };
 
+// Of the rows' weighted cross-entropy, with respect to what the head reads.
+at::Tensor HeadGradient(const Model& model, const at::Tensor& log_probs,
+                        const at::Tensor& label_column, const at::Tensor& label_weights) {
+  const at::AutoGradMode no_grad(false);
+  at::Tensor residue = log_probs.exp();
+  residue.scatter_add_(1, label_column, at::full_like(label_column, -1.0, residue.options()));
+  residue.mul_(label_weights.unsqueeze(1));
+  return ProductBackward(residue.to(model.weights().compute_dtype()), model.weights().head.weight);
+}
+
 // What Forward() gives, at these places.
 enum Result { kForTheHost, kKeysValues, kLogProbs, kTargetGradient, kCrossEntropyGradient };
 
 // `inputs` are Inputs' and each row's share in its prompt's cross-entropy. kForTheHost is float64:
 // of each row -log p(label) and its most probable next token, of each target its value. The others
 // are only there with gradients.
-std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
+std::vector<at::Tensor> Forward(const Model& model, GpuKernels* kernels, const Shape& shape,
                                 const std::vector<at::Tensor>& inputs) {
   const ModelConfig& config = model.config();
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
-  const at::Tensor& label_weights = inputs[1];
-  const int64_t rows = label_weights.size(0);
+  const int64_t rows = inputs[1].size(0);
   const int64_t prompts = (inputs[0].size(0) - 3 * rows) / 2;
   const auto parts = inputs[0].split_with_sizes({rows, rows, rows, prompts, prompts});
   const at::Tensor label_column = parts[2].unsqueeze(1);
 
   const at::AutoGradMode grad_mode(shape.gradients);
-  const Decoder decoder(model);
-  const at::Tensor embedded = decoder.Embed(parts[0]).set_requires_grad(shape.gradients);
-  const Rotary rotary = decoder.RotaryAt(parts[1]);
-  CausalAttention attention(config, shape.stretches);
+  const Decoder decoder(model, kernels);
+  const auto copied = [&](const at::Tensor& x) {
+    return shape.copies == 1 ? x : x.repeat(shape.copies);
+  };
+  const at::Tensor embedded = decoder.Embed(copied(parts[0])).set_requires_grad(shape.gradients);
+  const Rotary rotary = decoder.RotaryAt(copied(parts[1]));
+  CausalAttention attention(config, shape);
   std::vector<at::Tensor> targets;
   int64_t first = 0;
   at::Tensor residual = embedded;
@@ -132,7 +154,8 @@ std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
         {parts[3].narrow(0, first, found->second), parts[4].narrow(0, first, found->second)}));
     first += found->second;
   }
-  const at::Tensor normed = decoder.FinalNorm(residual);
+  // Targets are read from the first copy, the head from the last.
+  const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, (shape.copies - 1) * rows, rows));
   const at::Tensor all_targets = at::cat(targets);
 
   // From here on the head is differentiated by hand: its gradient is (p - onehot(label)) W, and the
@@ -145,16 +168,22 @@ std::vector<at::Tensor> Forward(const Model& model, const Shape& shape,
   if (!shape.gradients) return {for_the_host};
 
   // One backward serves all prompts: none sees another's rows.
-  const at::Tensor target_gradient = torch::autograd::grad(
-      {all_targets.sum()}, {embedded}, /*grad_outputs=*/{}, /*retain_graph=*/true)[0];
-  const at::AutoGradMode no_grad(false);
-  at::Tensor residue = log_probs.exp();
-  residue.scatter_add_(1, label_column, at::full({rows, 1}, -1.0, residue.options()));
-  residue.mul_(label_weights.unsqueeze(1));
+  const auto gradient = [&](const std::vector<at::Tensor>& of, const std::vector<at::Tensor>& from,
+                            bool again) {
+    return torch::autograd::grad(of, {embedded}, from, /*retain_graph=*/again)[0];
+  };
+  const at::Tensor ones = at::ones_like(all_targets);
   const at::Tensor head_gradient =
-      ProductBackward(residue.to(normed.scalar_type()), model.weights().head.weight);
-  const at::Tensor cross_entropy_gradient =
-      torch::autograd::grad({normed}, {embedded}, {head_gradient})[0];
+      HeadGradient(model, log_probs, label_column, inputs[1]).to(normed.scalar_type());
+  at::Tensor target_gradient, cross_entropy_gradient;
+  if (shape.copies == 1) {
+    target_gradient = gradient({all_targets}, {ones}, /*again=*/true);
+    cross_entropy_gradient = gradient({normed}, {head_gradient}, /*again=*/false);
+  } else {
+    const at::Tensor both = gradient({all_targets, normed}, {ones, head_gradient}, /*again=*/false);
+    target_gradient = both.narrow(0, 0, rows);
+    cross_entropy_gradient = both.narrow(0, rows, rows);
+  }
   return {for_the_host, attention.KeysValues(), log_probs, target_gradient, cross_entropy_gradient};
 }
 
@@ -182,6 +211,7 @@ std::vector<std::shared_ptr<const Prepared>> PromptReader::Read(
 
   Shape shape;
   shape.gradients = wanted[0].gradients;
+  shape.copies = shape.gradients ? copies_ : 1;
   Inputs inputs;
   std::vector<double> label_weights;
   std::vector<int64_t> starts;
@@ -215,9 +245,11 @@ std::vector<std::shared_ptr<const Prepared>> PromptReader::Read(
     }
   }
   const c10::ScalarType wide = AccumulationType(model_.weights().dtype());
-  const auto results = recorded_.Call(
-      shape.Key(), {inputs.On(device), ToDevice(label_weights, device).to(wide)},
-      [&model = model_, shape](const auto& tensors) { return Forward(model, shape, tensors); });
+  const auto results =
+      recorded_.Call(shape.Key(), {inputs.On(device), ToDevice(label_weights, device).to(wide)},
+                     [&model = model_, kernels = kernels_, shape](const auto& tensors) {
+                       return Forward(model, kernels, shape, tensors);
+                     });
   counters.matmul_flops += Flops(model_.config(), shape, rows);
   counters.prepared_prompts += std::ssize(wanted);
 

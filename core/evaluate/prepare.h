@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/evaluate/evaluator.h"
+#include "core/evaluate/gpu_help.h"
 #include "core/evaluate/prepared_prompt.h"
 #include "core/evaluate/recorded.h"
 #include "core/model/model.h"
@@ -16,10 +17,15 @@ namespace epo {
 // Used by one thread. The model and the recorder must outlive it.
 class PromptReader {
  public:
-  // With a recorder, prompts are read in multiples of `prompts`, the last one again where some are
-  // missing, so that few shapes are recorded.
-  PromptReader(const Model& model, Recorder* recorder, int64_t prompts)
-      : model_(model), recorded_(recorder), bucket_(recorder == nullptr ? 1 : prompts) {}
+  // With a recorder, as on a GPU, where reading waits for the weights more than it computes:
+  // prompts are read in multiples of `prompts`, the last one again where some are missing, so that
+  // few shapes are recorded; and one backward pass over two copies of them gives both gradients.
+  PromptReader(const Model& model, const GpuHelp& help, int64_t prompts)
+      : model_(model),
+        kernels_(help.kernels),
+        recorded_(help.recorder),
+        bucket_(help.recorder == nullptr ? 1 : prompts),
+        copies_(help.recorder == nullptr ? 1 : 2) {}
 
   // Reads `requests`, valid, few enough for one pass and either all with gradients or all without;
   // adds the cost to `counters`. Throws c10::Error when the device fails.
@@ -28,8 +34,10 @@ class PromptReader {
 
  private:
   const Model& model_;
+  GpuKernels* const kernels_;
   Recorded recorded_;
   const int64_t bucket_;
+  const int64_t copies_;
 };
 
 }  // namespace epo

@@ -1,8 +1,10 @@
 #include "core/model/decoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "core/model/linear.h"
+#include "core/model/rotation.h"
 
 namespace epo {
 namespace {
@@ -51,15 +53,16 @@ at::Tensor Decoder::Normalize(const NormWeights& norm, const at::Tensor& x) cons
     return at::layer_norm(x, {config_.hidden_size}, norm.weight.to(x.scalar_type()),
                           norm.bias.to(x.scalar_type()), config_.norm_epsilon);
   }
+  if (kernels_ != nullptr && !at::GradMode::is_enabled()) {
+    return kernels_->RmsNorm(x, norm.weight, config_.norm_epsilon);
+  }
   const at::Tensor wide = x.to(c10::kFloat);
   const at::Tensor variance = wide.pow(2).mean(-1, /*keepdim=*/true);
   return norm.weight * (wide * at::rsqrt(variance + config_.norm_epsilon)).to(x.scalar_type());
 }
 
 at::Tensor Decoder::Rotated(const at::Tensor& x, const Rotary& rotary) const {
-  if (kernels_ == nullptr) return Rotate(x, rotary);
-  kernels_->Rotate(x, rotary.cos, rotary.sin);
-  return x;
+  return kernels_ == nullptr ? Rotate(x, rotary) : RotateOnGpu(*kernels_, x, rotary);
 }
 
 at::Tensor Decoder::Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor* neurons) const {

@@ -36,7 +36,7 @@ struct Rotary {
 // softmax in the attention's own precision.
 class Decoder {
  public:
-  // With `kernels`, which must outlive it, it cannot be differentiated.
+  // `kernels`, of a GPU, are not owned and may be null.
   explicit Decoder(const Model& model, GpuKernels* kernels = nullptr)
       : config_(model.config()), weights_(model.weights()), kernels_(kernels) {}
 

@@ -21,9 +21,9 @@ struct AttendedRows {
   at::Tensor position;
 };
 
-// For one dtype, that of the model, and its head_dim. Tensors are on the GPU and their rows
-// contiguous. Calls put work on the current stream and do not wait for it. Used by one thread. All
-// throw c10::Error when the device fails.
+// For one dtype, that of the model, and its head_dim, an even number. Tensors are on the GPU and
+// their rows contiguous. Calls put work on the current stream and do not wait for it. Used by one
+// thread. All throw c10::Error when the device fails.
 class GpuKernels {
  public:
   virtual ~GpuKernels() = default;
@@ -39,6 +39,10 @@ class GpuKernels {
   virtual at::Tensor Attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                             const at::Tensor& parent_key, const at::Tensor& parent_value,
                             const AttendedRows& attended) = 0;
+
+  // Each row of `x` [rows, width] over its root mean square, times `weight` [width]: RMSNorm, in
+  // float32 whatever the dtype.
+  virtual at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double epsilon) = 0;
 
   // log sum exp over the columns of `logits` [rows, columns], into `out` [rows] of any stride
   // (float32; float64 for float64).

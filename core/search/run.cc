@@ -117,9 +117,7 @@ absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
     Draft draft;
     draft.parents = state.parents;
     for (const size_t index : first_index[r]) draft.parents.push_back((*first_prepared)[index]);
-    auto copy = Search::Restore(state.options, state.allowed, state.search->Save());
-    if (!copy.ok()) return copy.status();
-    draft.search = *std::move(copy);
+    draft.search = state.search->Clone();
     draft.mutations = draft.search->Ask();
     for (const Mutation& mutation : draft.mutations) {
       queries.push_back({draft.parents[mutation.slot].get(),

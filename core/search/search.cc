@@ -166,6 +166,8 @@ class EpoSearch final : public Search {
     return iteration;
   }
 
+  std::unique_ptr<Search> Clone() const override { return std::make_unique<EpoSearch>(*this); }
+
   std::string Save() const override {
     const PenaltyFrontier::Snapshot frontier = frontier_.Save();
     Json chosen = Json::array();

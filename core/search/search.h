@@ -100,6 +100,9 @@ class Search {
   virtual Iteration Tell(std::span<const Score> parent_scores, std::vector<Prompt> children,
                          std::span<const Score> child_scores) = 0;
 
+  // One that draws the same from here on. Shares `allowed`.
+  virtual std::unique_ptr<Search> Clone() const = 0;
+
   // The state between a Tell() and the next Ask(), as bytes with a format version; a few kilobytes.
   virtual std::string Save() const = 0;
 

@@ -55,8 +55,8 @@ TEST(RecordedTest, RecordedReadingsEqualPlainOnes) {
   auto model = Model::Load(ParityModel("llama-tiny"), {"cpu", "float64"});
   ASSERT_TRUE(model.ok()) << model.status();
   FakeRecorder recorder;
-  PromptReader plain(**model, nullptr, 1);
-  PromptReader recorded(**model, &recorder, 4);
+  PromptReader plain(**model, {}, 1);
+  PromptReader recorded(**model, {.recorder = &recorder}, 4);
   EvaluatorCounters counters;
   for (const bool gradients : {true, false}) {
     for (int round = 0; round < 4; ++round) {
