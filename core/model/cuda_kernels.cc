@@ -29,7 +29,7 @@ int nvrtcGetCUBIN(nvrtcProgram program, char* cubin);
 namespace epo {
 namespace {
 
-// T is what tensors hold, W what is computed in, kSlots a lane's pairs of channels of a head.
+// T is what tensors hold, W what is computed in, kSlots a lane's channels of a head.
 constexpr char kSource[] = R"cuda(
 typedef long long int64;
 
@@ -86,20 +86,13 @@ extern "C" __global__ void Rotate(T* x, const W* cos, const W* sin, int64 pairs,
   Store(at + half, b * cos[factor] + a * sin[factor]);
 }
 
-// Two neighbouring channels, as one load.
-struct __align__(2 * sizeof(T)) Pair {
-  T x, y;
-};
-
 // One warp a row and head; the rows of a block are neighbours, so that most of what it reads is in
-// the cache. Keys are read kAhead at a time, so that their loads are in flight together. The softmax
-// is summed up on the way, relative to the largest score so far.
+// the cache. The softmax is summed up on the way, relative to the largest score so far.
 extern "C" __global__ void Attend(const T* query, const T* key, const T* value, const T* parent_key,
                                   const T* parent_value, int64 parent_stride, const int64* parent,
                                   const int64* first, const int64* base, const int64* position,
                                   int64 rows, int heads, int kv_heads, int head_dim, W scale,
                                   T* out) {
-  constexpr int kAhead = 4;
   const int64 row = (int64)blockIdx.x * blockDim.y + threadIdx.y;
   if (row >= rows) return;
   const int head = blockIdx.y;
@@ -110,93 +103,60 @@ extern "C" __global__ void Attend(const T* query, const T* key, const T* value, 
   const int64 own = base[row];
   const int64 last = position[row];
   const int64 at = (row * heads + head) * head_dim;
-  const auto where = [&](int64 j) {
-    return j < changed ? inherited + j * stride : (j == last ? row : own + j) * stride + offset;
-  };
 
-  W q[2 * kSlots], sums[2 * kSlots];
-#pragma unroll
+  W q[kSlots], sums[kSlots];
   for (int s = 0; s < kSlots; ++s) {
-    const int channel = 2 * (threadIdx.x + 32 * s);
-    const bool mine = channel < head_dim;
-    q[2 * s] = mine ? Load(query + at + channel) * scale : 0;
-    q[2 * s + 1] = mine ? Load(query + at + channel + 1) * scale : 0;
-    sums[2 * s] = sums[2 * s + 1] = 0;
+    const int channel = threadIdx.x + 32 * s;
+    q[s] = channel < head_dim ? Load(query + at + channel) * scale : 0;
+    sums[s] = 0;
   }
   W largest = -Infinity();
   W total = 0;
-  for (int64 start = 0; start <= last; start += kAhead) {
-    W scores[kAhead];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int64 j = start + i;
-      scores[i] = 0;
-      if (j > last) continue;
-      const T* k = (j < changed ? parent_key : key) + where(j);
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        const int channel = 2 * (threadIdx.x + 32 * s);
-        if (channel >= head_dim) continue;
-        const Pair pair = *(const Pair*)(k + channel);
-        scores[i] += q[2 * s] * Load(&pair.x) + q[2 * s + 1] * Load(&pair.y);
-      }
+  for (int64 j = 0; j <= last; ++j) {
+    const T* k = parent_key + inherited + j * stride;
+    const T* v = parent_value + inherited + j * stride;
+    if (j >= changed) {
+      const int64 of = (j == last ? row : own + j) * stride + offset;
+      k = key + of;
+      v = value + of;
     }
-#pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) scores[i] += __shfl_xor_sync(~0u, scores[i], lanes);
+    W score = 0;
+    for (int s = 0; s < kSlots; ++s) {
+      const int channel = threadIdx.x + 32 * s;
+      if (channel < head_dim) score += q[s] * Load(k + channel);
     }
-    W most = largest;
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (start + i <= last && scores[i] > most) most = scores[i];
-    }
-    const W keep = Exp(largest - most);
-    largest = most;
-    total *= keep;
-#pragma unroll
-    for (int s = 0; s < 2 * kSlots; ++s) sums[s] *= keep;
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int64 j = start + i;
-      if (j > last) continue;
-      const W weight = Exp(scores[i] - largest);
-      total += weight;
-      const T* v = (j < changed ? parent_value : value) + where(j);
-#pragma unroll
-      for (int s = 0; s < kSlots; ++s) {
-        const int channel = 2 * (threadIdx.x + 32 * s);
-        if (channel >= head_dim) continue;
-        const Pair pair = *(const Pair*)(v + channel);
-        sums[2 * s] += weight * Load(&pair.x);
-        sums[2 * s + 1] += weight * Load(&pair.y);
-      }
+    for (int lanes = 16; lanes > 0; lanes /= 2) score += __shfl_xor_sync(~0u, score, lanes);
+    const W before = largest;
+    if (score > largest) largest = score;
+    const W keep = Exp(before - largest);
+    const W weight = Exp(score - largest);
+    total = total * keep + weight;
+    for (int s = 0; s < kSlots; ++s) {
+      const int channel = threadIdx.x + 32 * s;
+      if (channel < head_dim) sums[s] = sums[s] * keep + weight * Load(v + channel);
     }
   }
-#pragma unroll
   for (int s = 0; s < kSlots; ++s) {
-    const int channel = 2 * (threadIdx.x + 32 * s);
-    if (channel >= head_dim) continue;
-    Store(out + at + channel, sums[2 * s] / total);
-    Store(out + at + channel + 1, sums[2 * s + 1] / total);
+    const int channel = threadIdx.x + 32 * s;
+    if (channel < head_dim) Store(out + at + channel, sums[s] / total);
   }
 }
 
-// One warp a row. In float32 whatever T is, as transformers does it; the product with the weight is
-// T's.
+// One warp a row. The normalised row is float32's whatever T is, as in transformers; the product
+// with the weight is T's.
 extern "C" __global__ void RmsNorm(const T* x, const T* weight, int64 rows, int width,
                                    float epsilon, T* out) {
   const int64 row = (int64)blockIdx.x * blockDim.y + threadIdx.y;
   if (row >= rows) return;
   x += row * width;
   out += row * width;
-  float squares = 0;
+  W squares = 0;
   for (int i = threadIdx.x; i < width; i += 32) {
     const float value = (float)Load(x + i);
     squares += value * value;
   }
   for (int lanes = 16; lanes > 0; lanes /= 2) squares += __shfl_xor_sync(~0u, squares, lanes);
-  const float factor = rsqrtf(squares / width + epsilon);
+  const float factor = rsqrt(squares / width + epsilon);
   for (int i = threadIdx.x; i < width; i += 32) {
     T normed;
     Store(&normed, (W)((float)Load(x + i) * factor));
@@ -259,7 +219,7 @@ std::string Compile(c10::ScalarType dtype, int64_t head_dim, int capability) {
   const std::vector<std::string> options = {"--std=c++17",
                                             "--gpu-architecture=sm_" + std::to_string(capability),
                                             std::string("-D") + TypeName(dtype) + "=1",
-                                            "-DkSlots=" + std::to_string((head_dim + 63) / 64)};
+                                            "-DkSlots=" + std::to_string((head_dim + 31) / 32)};
   std::vector<const char*> texts;
   for (const std::string& option : options) texts.push_back(option.c_str());
   nvrtcProgram program = nullptr;

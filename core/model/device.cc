@@ -120,7 +120,7 @@ std::unique_ptr<Recorder> MakeRecorder(c10::Device device) {
 
 std::unique_ptr<GpuKernels> MakeGpuKernels(c10::Device device, c10::ScalarType dtype,
                                            int64_t head_dim) {
-  if (!device.is_cuda() || !LoadCuda().empty() || head_dim % 2 != 0) return nullptr;
+  if (!device.is_cuda() || !LoadCuda().empty()) return nullptr;
   const c10::DeviceGuard on(device);
   return std::unique_ptr<GpuKernels>(new_kernels(dtype, head_dim));
 }

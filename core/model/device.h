@@ -35,7 +35,7 @@ bool CpuHasAvx512();
 std::unique_ptr<Recorder> MakeRecorder(c10::Device device);
 
 // Of `dtype`, for heads of `head_dim` channels. Throws c10::Error when the device fails. Null on a
-// CPU, and where `head_dim` is odd.
+// CPU.
 std::unique_ptr<GpuKernels> MakeGpuKernels(c10::Device device, c10::ScalarType dtype,
                                            int64_t head_dim);
 

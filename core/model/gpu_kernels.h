@@ -21,7 +21,7 @@ struct AttendedRows {
   at::Tensor position;
 };
 
-// For one dtype, that of the model, and its head_dim, an even number. Tensors are on the GPU and
+// For one dtype, that of the model, and its head_dim. Tensors are on the GPU and
 // their rows contiguous. Calls put work on the current stream and do not wait for it. Used by one
 // thread. All throw c10::Error when the device fails.
 class GpuKernels {
