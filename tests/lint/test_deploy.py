@@ -289,6 +289,17 @@ def test_the_dockerfile_copies_what_is_there(root, check_dockerfile):
     assert copied == set(ignored) and all((root / path).exists() for path in copied)
 
 
+def test_the_dockerfiles_check_reads_it_as_an_engine_does(check_dockerfile):
+    assert check_dockerfile.instructions("RUN a \\\n# between\n  b\n\nUSER 1") == [(1, "RUN", "a   b"), (5, "USER", "1")]
+    assert check_dockerfile.copy_parts("--from=build /a /b /to/") == ("build", ["/a", "/b"], "/to/")
+    for text, problem in [
+        ("FROM a AS b\nADD x y", "Dockerfile:2: ADD is not known"), ("FROM a", "Dockerfile:1: FROM a: expected FROM IMAGE AS NAME"),
+        ("RUN x", "Dockerfile:1: RUN stands before FROM"), ("FROM a AS b\nRUN x \\", "Dockerfile:2: the last line is continued"),
+    ]:
+        with pytest.raises(check_dockerfile.Problem, match=re.escape(problem)):
+            check_dockerfile.stages(text)
+
+
 def test_images_are_pinned_and_ports_published(root, compose, image, ports, check_dockerfile):
     stages = check_dockerfile.stages((root / "Dockerfile").read_text())
     outside = {stage.base for stage in stages.values()} - stages.keys()
