@@ -1,6 +1,5 @@
 #include "server/api.h"
 
-#include <google/protobuf/util/time_util.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "server/clock.h"
 #include "server/find_job.h"
 #include "server/frontier_history.h"
+#include "server/job_request.h"
 #include "server/job_state.h"
 #include "server/log.h"
 #include "server/status.h"
@@ -34,34 +34,6 @@ std::string NewJobId() {
   std::string id = "j";
   for (int i = 0; i < 12; ++i) id += kBase32[random() % 32];
   return id;
-}
-
-// 8-4-4-4-12 hexadecimal digits.
-bool IsUuid(const std::string& text) {
-  if (text.size() != 36) return false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (dash ? text[i] != '-' : !absl::ascii_isxdigit(static_cast<unsigned char>(text[i]))) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// What is wrong with a new job's deadline, if anything.
-void CheckDeadline(const v1::JobSpec& spec, FieldViolations& violations) {
-  using google::protobuf::util::TimeUtil;
-  const int64_t seconds = spec.deadline().seconds();
-  const int32_t nanos = spec.deadline().nanos();
-  if (seconds < TimeUtil::kTimestampMinSeconds || seconds > TimeUtil::kTimestampMaxSeconds ||
-      nanos < 0 || nanos > 999'999'999) {
-    violations.push_back({"spec.deadline", "is no time between the years 1 and 9999"});
-  } else if (ToTime(spec.deadline()) <= absl::Now()) {
-    violations.push_back(
-        {"spec.deadline",
-         absl::StrCat("is ", TimeUtil::ToString(spec.deadline()), ", which has passed; it is ",
-                      TimeUtil::ToString(NowTimestamp()), " now")});
-  }
 }
 
 absl::Status TooManyWaiting(const CallContext& context, int limit) {
@@ -98,34 +70,16 @@ absl::Status Api::CheckRoom(const std::string& client, const std::string& reques
 absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
                                        const v1::CreateJobRequest& request) {
   if (draining_) return ShuttingDown();
-  FieldViolations violations;
-  if (!request.request_id().empty() && !IsUuid(request.request_id())) {
-    violations.push_back(
-        {"request_id", absl::StrCat("\"", request.request_id(), "\" is not a UUID")});
-  }
   const std::string request_id = absl::AsciiStrToLower(request.request_id());
-  SearchSpec spec;
-  if (request.has_spec()) {
-    const size_t before = violations.size();
-    CheckTexts(request.spec().initial_prompts(), "spec.initial_prompts", limits_, violations);
-    if (violations.size() > before) return InvalidFields(violations);
-    spec = converter_.ParseSpec(request.spec(), "spec", violations);
-    CheckSearch(spec.options, "spec", limits_, violations);
-    // A repeat gets its job, whose deadline may have passed since.
-    if (request.spec().has_deadline() && !IsRepeat(context.client, request_id)) {
-      CheckDeadline(request.spec(), violations);
-    }
-  } else {
-    violations.push_back({"spec", "is required"});
-  }
-  if (!violations.empty()) return InvalidFields(violations);
-
+  absl::StatusOr<SearchSpec> spec = CheckJobRequest(
+      request, converter_, limits_, [&] { return IsRepeat(context.client, request_id); });
+  if (!spec.ok()) return spec.status();
   if (absl::Status room = CheckRoom(context.client, request_id); !room.ok()) return room;
 
   v1::Job job;
   job.set_id(NewJobId());
   job.set_client(context.client);
-  *job.mutable_spec() = Converter::EffectiveSpec(request.spec(), spec);
+  *job.mutable_spec() = Converter::EffectiveSpec(request.spec(), *spec);
   job.set_state(v1::Job::QUEUED);
   *job.mutable_create_time() = NowTimestamp();
   job.set_model_fingerprint(converter_.model().fingerprint());
@@ -147,8 +101,8 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   if (created->is_new) {
     const LogScope scope({.job = job.id()});
     spdlog::info("job {} created: layer {} neuron {}, {} iterations", job.id(),
-                 spec.objective.layer, spec.objective.neuron, spec.options.iterations);
-    scheduler_.Submit(created->job, std::move(spec), /*checkpoint=*/"");
+                 spec->objective.layer, spec->objective.neuron, spec->options.iterations);
+    scheduler_.Submit(created->job, *std::move(spec), /*checkpoint=*/"");
   }
   return std::move(created->job);
 }

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/model/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace epo {
@@ -37,8 +38,8 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::filesystem::path& dir) {
     const std::string name = shard.is_string() ? shard.get<std::string>() : "";
     // A shard stands beside its index; anything else could name a file that is none of ours.
     if (name.empty() || name != std::filesystem::path(name).filename().string()) {
-      return absl::InvalidArgumentError(absl::StrCat(index.string(), ": tensor '", tensor,
-                                                     "' has the bad file name ", shard.dump()));
+      return absl::InvalidArgumentError(absl::StrCat(index.string(), ": tensor ", QuoteJson(tensor),
+                                                     " has the bad file name ", ShowJson(shard)));
     }
     auto& file = shards[name];
     if (file == nullptr) {
@@ -47,8 +48,9 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::filesystem::path& dir) {
       file = *std::move(opened);
     }
     if (file->Find(tensor) == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          index.string(), ": tensor '", tensor, "' is not in ", name, ", which should hold it"));
+      return absl::InvalidArgumentError(absl::StrCat(index.string(), ": tensor ", QuoteJson(tensor),
+                                                     " is not in ", name,
+                                                     ", which should hold it"));
     }
   }
   for (auto& [name, file] : shards) checkpoint.files_.push_back(std::move(file));
@@ -59,7 +61,8 @@ absl::StatusOr<Checkpoint::Tensor> Checkpoint::Find(const std::string& name) con
   for (const auto& file : files_) {
     if (const TensorView* view = file->Find(name)) return Tensor{*view, file};
   }
-  return absl::NotFoundError(absl::StrCat(source_.string(), ": tensor '", name, "' is missing"));
+  return absl::NotFoundError(
+      absl::StrCat(source_.string(), ": tensor ", QuoteJson(name), " is missing"));
 }
 
 }  // namespace epo

@@ -2,11 +2,13 @@
 
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/model/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace epo {
@@ -14,7 +16,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t kMaxDimension = int64_t{1} << 31;
+// The wire contract has sizes as int32.
+constexpr int64_t kMaxDimension = std::numeric_limits<int32_t>::max();
 // Bounds the rotary tables, which no tensor of the checkpoint vouches for.
 constexpr int64_t kMaxContext = int64_t{1} << 20;
 
@@ -41,7 +44,8 @@ class ConfigReader {
     const Json& value = json_[key];
     if (!value.is_number_integer() || value.get<double>() < 1 ||
         value.get<double>() > static_cast<double>(kMaxDimension)) {
-      Fail(absl::StrCat("'", key, "' is ", value.dump(), ", but must be a positive integer"));
+      Fail(absl::StrCat("'", key, "' is ", ShowJson(value), ", but must be an integer from 1 to ",
+                        kMaxDimension));
       return 1;
     }
     return value.get<int64_t>();
@@ -51,7 +55,7 @@ class ConfigReader {
     if (!object.contains(key) || object[key].is_null()) return fallback;
     const Json& value = object[key];
     if (!value.is_number() || !std::isfinite(value.get<double>()) || value.get<double>() <= 0) {
-      Fail(absl::StrCat("'", key, "' is ", value.dump(), ", but must be a positive number"));
+      Fail(absl::StrCat("'", key, "' is ", ShowJson(value), ", but must be a positive number"));
       return fallback;
     }
     return value.get<double>();
@@ -60,7 +64,7 @@ class ConfigReader {
   bool Bool(const char* key, bool fallback) {
     if (!Has(key)) return fallback;
     if (!json_[key].is_boolean()) {
-      Fail(absl::StrCat("'", key, "' is ", json_[key].dump(), ", but must be true or false"));
+      Fail(absl::StrCat("'", key, "' is ", ShowJson(json_[key]), ", but must be true or false"));
       return fallback;
     }
     return json_[key].get<bool>();
@@ -72,7 +76,7 @@ class ConfigReader {
       return "";
     }
     if (!json_[key].is_string()) {
-      Fail(absl::StrCat("'", key, "' is ", json_[key].dump(), ", but must be a string"));
+      Fail(absl::StrCat("'", key, "' is ", ShowJson(json_[key]), ", but must be a string"));
       return "";
     }
     return json_[key].get<std::string>();
@@ -93,8 +97,8 @@ Activation ReadActivation(ConfigReader& reader) {
   if (name == "silu" || name == "swish") return Activation::kSilu;
   if (name == "relu") return Activation::kRelu;
   reader.Fail(
-      absl::StrCat("hidden_act '", name,
-                   "' is not supported; gelu, gelu_new, gelu_pytorch_tanh, silu and relu are"));
+      absl::StrCat("hidden_act ", QuoteJson(name),
+                   " is not supported; gelu, gelu_new, gelu_pytorch_tanh, silu and relu are"));
   return Activation::kSilu;
 }
 
@@ -113,7 +117,7 @@ void ReadRope(ConfigReader& reader, double default_partial, ModelConfig& config)
     for (const char* type_key : {"rope_type", "type"}) {
       if (!rope.contains(type_key)) continue;
       if (!rope[type_key].is_string() || rope[type_key].get<std::string>() != "default") {
-        reader.Fail(absl::StrCat(key, ": rope scaling ", rope[type_key].dump(),
+        reader.Fail(absl::StrCat(key, ": rope scaling ", ShowJson(rope[type_key]),
                                  " is not supported; only 'default' is"));
       }
     }
@@ -164,8 +168,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::filesystem::path& path) 
   config.architecture = reader.String("model_type");
   if (!reader.status().ok()) return reader.status();
   if (config.architecture != "phi" && config.architecture != "llama") {
-    reader.Fail(absl::StrCat("model_type '", config.architecture,
-                             "' is not supported; 'phi' and 'llama' are"));
+    reader.Fail(absl::StrCat("model_type ", QuoteJson(config.architecture),
+                             " is not supported; 'phi' and 'llama' are"));
     return reader.status();
   }
   config.hidden_size = reader.Positive("hidden_size");

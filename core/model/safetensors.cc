@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/model/json_text.h"
 #include "nlohmann/json.hpp"
 
 namespace epo {
@@ -43,33 +44,34 @@ absl::StatusOr<TensorView> ReadEntry(const Json& entry, const std::byte* data, u
   TensorView view;
   view.dtype = entry["dtype"].get<std::string>();
   const std::optional<size_t> element = DTypeSize(view.dtype);
-  if (!element) return absl::InvalidArgumentError(absl::StrCat("unknown dtype ", view.dtype));
+  if (!element)
+    return absl::InvalidArgumentError(absl::StrCat("unknown dtype ", QuoteJson(view.dtype)));
   uint64_t expected = *element;
   for (const Json& dim : entry["shape"]) {
     if (!dim.is_number_unsigned()) {
-      return absl::InvalidArgumentError(absl::StrCat("bad shape ", entry["shape"].dump()));
+      return absl::InvalidArgumentError(absl::StrCat("bad shape ", ShowJson(entry["shape"])));
     }
     if (__builtin_mul_overflow(expected, dim.get<uint64_t>(), &expected) ||
         dim.get<uint64_t>() > INT64_MAX) {
       return absl::InvalidArgumentError(
-          absl::StrCat("shape ", entry["shape"].dump(), " overflows"));
+          absl::StrCat("shape ", ShowJson(entry["shape"]), " overflows"));
     }
     view.shape.push_back(dim.get<int64_t>());
   }
   const Json& offsets = entry["data_offsets"];
   if (!offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) {
-    return absl::InvalidArgumentError(absl::StrCat("bad data_offsets ", offsets.dump()));
+    return absl::InvalidArgumentError(absl::StrCat("bad data_offsets ", ShowJson(offsets)));
   }
   const uint64_t begin = offsets[0].get<uint64_t>();
   const uint64_t end = offsets[1].get<uint64_t>();
   if (begin > end || end > data_size) {
-    return absl::InvalidArgumentError(absl::StrCat("data_offsets ", offsets.dump(),
+    return absl::InvalidArgumentError(absl::StrCat("data_offsets ", ShowJson(offsets),
                                                    " reach outside the file's ", data_size,
                                                    " bytes of data; is it truncated?"));
   }
   if (end - begin != expected) {
     return absl::InvalidArgumentError(absl::StrCat("holds ", end - begin, " bytes, but shape ",
-                                                   entry["shape"].dump(), " of ", view.dtype,
+                                                   ShowJson(entry["shape"]), " of ", view.dtype,
                                                    " takes ", expected));
   }
   view.data = data + begin;
@@ -123,7 +125,7 @@ absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
     absl::StatusOr<TensorView> view = ReadEntry(entry, data, data_size);
-    if (!view.ok()) return bad("tensor '", name, "': ", view.status().message());
+    if (!view.ok()) return bad("tensor ", QuoteJson(name), ": ", view.status().message());
     file->tensors_.emplace(name, *std::move(view));
   }
   for (const auto& [name, view] : file->tensors_) by_offset.emplace_back(&view, name);
@@ -133,8 +135,8 @@ absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
   const std::byte* end = data;
   for (const auto& [view, name] : by_offset) {
     if (view->data != end) {
-      return bad("tensor '", name, "' ", view->data < end ? "overlaps" : "leaves a hole after",
-                 " the one before it");
+      return bad("tensor ", QuoteJson(name),
+                 view->data < end ? " overlaps" : " leaves a hole after", " the one before it");
     }
     end += view->bytes;
   }

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/model/byte_level.h"
+#include "core/model/json_text.h"
 #include "core/model/tokenizer_json_object.h"
 #include "core/model/tokenizer_pattern.h"
 #include "nlohmann/json.hpp"
@@ -19,9 +20,7 @@ namespace {
 using tokenizer_json::Bad;
 using tokenizer_json::Json;
 using tokenizer_json::Object;
-using tokenizer_json::Quote;
 using tokenizer_json::ReadId;
-using tokenizer_json::Show;
 
 class Parser {
  public:
@@ -48,7 +47,7 @@ class Parser {
     const Json* value = file.Find(key);
     if (value == nullptr) return absl::OkStatus();
     const auto type = value->is_object() ? value->find("type") : value->end();
-    return Bad(key, absl::StrCat(type != value->end() ? Show(*type) : Show(*value),
+    return Bad(key, absl::StrCat(type != value->end() ? ShowJson(*type) : ShowJson(*value),
                                  " is not supported, only null"));
   }
 
@@ -60,7 +59,7 @@ class Parser {
   }
 
   static absl::Status UnsupportedType(const std::string& name, const std::string& type) {
-    return Bad(absl::StrCat(name, ".type"), absl::StrCat(Quote(type), " is not supported"));
+    return Bad(absl::StrCat(name, ".type"), absl::StrCat(QuoteJson(type), " is not supported"));
   }
 
   absl::Status Model(const Object& file) {
@@ -97,18 +96,18 @@ class Parser {
     absl::StatusOr<const Json*> vocab = model.Require("vocab");
     if (!vocab.ok()) return vocab.status();
     if (!(*vocab)->is_object()) {
-      return Bad("model.vocab", absl::StrCat("expected an object, got ", Show(**vocab)));
+      return Bad("model.vocab", absl::StrCat("expected an object, got ", ShowJson(**vocab)));
     }
     if ((*vocab)->empty()) return Bad("model.vocab", "has no token");
     ids_.reserve((*vocab)->size());
     for (const auto& [text, value] : (*vocab)->items()) {
-      const std::string name = absl::StrCat("model.vocab[", Quote(text), "]");
+      const std::string name = absl::StrCat("model.vocab[", QuoteJson(text), "]");
       absl::StatusOr<TokenId> id = ReadId(value, name);
       if (!id.ok()) return id.status();
       if (static_cast<size_t>(*id) >= spec_.vocabulary.size()) spec_.vocabulary.resize(*id + 1);
       TokenizerSpec::Token& token = spec_.vocabulary[*id];
       if (token.exists) {
-        return Bad(name, absl::StrCat("id ", *id, " is also that of ", Quote(token.text)));
+        return Bad(name, absl::StrCat("id ", *id, " is also that of ", QuoteJson(token.text)));
       }
       token = {text, true};
       ids_.emplace(text, *id);
@@ -120,7 +119,7 @@ class Parser {
     absl::StatusOr<const Json*> merges = model.Require("merges");
     if (!merges.ok()) return merges.status();
     if (!(*merges)->is_array()) {
-      return Bad("model.merges", absl::StrCat("expected an array, got ", Show(**merges)));
+      return Bad("model.merges", absl::StrCat("expected an array, got ", ShowJson(**merges)));
     }
     absl::flat_hash_set<std::pair<TokenId, TokenId>> seen;
     seen.reserve((*merges)->size());
@@ -130,7 +129,7 @@ class Parser {
       std::string left;
       std::string right;
       if (!SplitMerge(entry, left, right)) {
-        return Bad(name, absl::StrCat(R"(expected "a b" or ["a", "b"], got )", Show(entry)));
+        return Bad(name, absl::StrCat(R"(expected "a b" or ["a", "b"], got )", ShowJson(entry)));
       }
       MergeRule rule;
       for (const auto& [text, id] : {std::pair<std::string, TokenId*>{left, &rule.left},
@@ -138,11 +137,12 @@ class Parser {
                                      {left + right, &rule.result}}) {
         const auto found = ids_.find(text);
         if (found == ids_.end())
-          return Bad(name, absl::StrCat(Quote(text), " is not in model.vocab"));
+          return Bad(name, absl::StrCat(QuoteJson(text), " is not in model.vocab"));
         *id = found->second;
       }
       if (!seen.emplace(rule.left, rule.right).second) {
-        return Bad(name, absl::StrCat(Quote(left), " and ", Quote(right), " are merged before"));
+        return Bad(name,
+                   absl::StrCat(QuoteJson(left), " and ", QuoteJson(right), " are merged before"));
       }
       spec_.bpe.merges.push_back(rule);
     }
@@ -175,7 +175,7 @@ class Parser {
     if (!text.ok()) return text.status();
     const auto found = ids_.find(*text);
     if (found == ids_.end())
-      return Bad("model.unk_token", absl::StrCat(Quote(*text), " is not in model.vocab"));
+      return Bad("model.unk_token", absl::StrCat(QuoteJson(*text), " is not in model.vocab"));
     spec_.bpe.unknown = found->second;
     return absl::OkStatus();
   }
@@ -184,7 +184,7 @@ class Parser {
     const Json* tokens = file.Find("added_tokens");
     if (tokens == nullptr) return absl::OkStatus();
     if (!tokens->is_array())
-      return Bad("added_tokens", absl::StrCat("expected an array, got ", Show(*tokens)));
+      return Bad("added_tokens", absl::StrCat("expected an array, got ", ShowJson(*tokens)));
     // `tokenizers` takes no id from the file: it numbers what is not in the vocabulary from the
     // vocabulary's size on.
     auto next_id = static_cast<TokenId>(ids_.size());
@@ -195,7 +195,7 @@ class Parser {
       if (!token.ok()) return token.status();
       if (!seen.insert(token->content).second) {
         return Bad(absl::StrCat(name, ".content"),
-                   absl::StrCat(Quote(token->content), " is added before"));
+                   absl::StrCat(QuoteJson(token->content), " is added before"));
       }
       const auto known = ids_.find(token->content);
       const TokenId expected = known != ids_.end() ? known->second : next_id++;
@@ -203,14 +203,14 @@ class Parser {
         return Bad(
             absl::StrCat(name, ".id"),
             absl::StrCat(
-                token->id, " contradicts ", expected, ", which is ", Quote(token->content), "'s ",
-                known != ids_.end() ? "in model.vocab" : "by its place after model.vocab"));
+                token->id, " contradicts ", expected, ", which is ", QuoteJson(token->content),
+                "'s ", known != ids_.end() ? "in model.vocab" : "by its place after model.vocab"));
       }
       if (known == ids_.end() && static_cast<size_t>(token->id) < spec_.vocabulary.size() &&
           spec_.vocabulary[token->id].exists) {
-        return Bad(
-            absl::StrCat(name, ".id"),
-            absl::StrCat(token->id, " is also that of ", Quote(spec_.vocabulary[token->id].text)));
+        return Bad(absl::StrCat(name, ".id"),
+                   absl::StrCat(token->id, " is also that of ",
+                                QuoteJson(spec_.vocabulary[token->id].text)));
       }
       spec_.added_tokens.push_back(*std::move(token));
     }
@@ -262,7 +262,7 @@ class Parser {
     const Object step = *Object::From(value, name);
     // What comes after ByteLevel would see its alphabet in place of the text.
     if (byte_level_)
-      return Bad(name, absl::StrCat(Quote(*type), " after ByteLevel is not supported"));
+      return Bad(name, absl::StrCat(QuoteJson(*type), " after ByteLevel is not supported"));
     if (*type == "Sequence" && depth < kMostDepth) {
       return ForEach(step, "pretokenizers", [&](const Json& inner, const std::string& inner_name) {
         return PreTokenizerStep(inner, inner_name, depth + 1);
@@ -281,7 +281,7 @@ class Parser {
     absl::StatusOr<const Json*> items = object.Require(key);
     if (!items.ok()) return items.status();
     if (!(*items)->is_array())
-      return Bad(object.Key(key), absl::StrCat("expected an array, got ", Show(**items)));
+      return Bad(object.Key(key), absl::StrCat("expected an array, got ", ShowJson(**items)));
     for (size_t i = 0; i < (*items)->size(); ++i) {
       absl::Status status = on_item((**items)[i], absl::StrCat(object.Key(key), "[", i, "]"));
       if (!status.ok()) return status;
@@ -386,15 +386,18 @@ absl::StatusOr<TokenizerSpec> ParseTokenizerJson(const std::string& text) {
       open.pop_back();
     } else if (event == Json::parse_event_t::key) {
       const auto& key = value.get_ref<const std::string&>();
-      if (!open.back().insert(key).second && duplicate.empty()) duplicate = Quote(key);
+      if (!open.back().insert(key).second && duplicate.empty()) duplicate = QuoteJson(key);
     }
     return true;
   };
   Json root;
   try {
     root = Json::parse(text, watch);
-  } catch (const Json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat("not JSON: ", error.what()));
+  } catch (const Json::parse_error& error) {
+    // Not what(), which holds a broken string to its end.
+    return absl::InvalidArgumentError(absl::StrCat("not JSON: wrong at byte ", error.byte));
+  } catch (const Json::exception&) {
+    return absl::InvalidArgumentError("not JSON: a number is out of range");
   }
   if (!duplicate.empty())
     return absl::InvalidArgumentError(

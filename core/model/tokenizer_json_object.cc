@@ -6,15 +6,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/json_text.h"
 
 namespace epo::tokenizer_json {
 namespace {
 
-// Far above any vocabulary there is; keeps a wrong id from asking for gigabytes.
-constexpr TokenId kMaxTokenId = (1 << 24) - 1;
+// Twice the greatest vocabulary there is; keeps a wrong id from asking for gigabytes.
+constexpr TokenId kMaxTokenId = (1 << 21) - 1;
 
 absl::Status WrongType(const std::string& key, const char* expected, const Json& value) {
-  return Bad(key, absl::StrCat("expected ", expected, ", got ", Show(value)));
+  return Bad(key, absl::StrCat("expected ", expected, ", got ", ShowJson(value)));
 }
 
 }  // namespace
@@ -23,23 +24,10 @@ absl::Status Bad(const std::string& key, const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat(key, ": ", what));
 }
 
-std::string Quote(const std::string& text) {
-  constexpr size_t kMost = 60;
-  std::string quoted = Json(text).dump(-1, ' ', /*ensure_ascii=*/false);
-  if (quoted.size() <= kMost) return quoted;
-  size_t end = kMost;
-  while ((static_cast<uint8_t>(quoted[end]) & 0xC0) == 0x80) --end;
-  return quoted.substr(0, end) + "...\"";
-}
-
-std::string Show(const Json& value) {
-  if (value.is_string()) return Quote(value.get_ref<const std::string&>());
-  return value.is_structured() ? value.type_name() : value.dump();
-}
-
 absl::StatusOr<TokenId> ReadId(const Json& value, const std::string& name) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() > kMaxTokenId) {
-    return Bad(name, absl::StrCat("expected an id from 0 to ", kMaxTokenId, ", got ", Show(value)));
+    return Bad(name,
+               absl::StrCat("expected an id from 0 to ", kMaxTokenId, ", got ", ShowJson(value)));
   }
   return value.get<TokenId>();
 }
@@ -58,7 +46,7 @@ std::string Object::Key(const std::string& key) const {
 absl::Status Object::CheckKeys(std::initializer_list<const char*> known) const {
   for (const auto& [key, value] : value_->items()) {
     if (std::find(known.begin(), known.end(), key) == known.end()) {
-      return Bad(Key(Quote(key)), "is not supported");
+      return Bad(Key(QuoteJson(key)), "is not supported");
     }
   }
   return absl::OkStatus();
@@ -98,7 +86,7 @@ absl::Status Object::Only(const std::string& key, std::initializer_list<Json> al
   if (value == nullptr || std::find(allowed.begin(), allowed.end(), *value) != allowed.end()) {
     return absl::OkStatus();
   }
-  return Bad(Key(key), absl::StrCat(Show(*value), " is not supported"));
+  return Bad(Key(key), absl::StrCat(ShowJson(*value), " is not supported"));
 }
 
 }  // namespace epo::tokenizer_json

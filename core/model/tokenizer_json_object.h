@@ -18,12 +18,6 @@ using Json = nlohmann::json;
 // INVALID_ARGUMENT about `key`.
 absl::Status Bad(const std::string& key, const std::string& what);
 
-// `text` quoted, on one line, cut when it is long.
-std::string Quote(const std::string& text);
-
-// A value for an error message: arrays and objects by their type only.
-std::string Show(const Json& value);
-
 // `value`, called `name` in errors, as a token's id.
 absl::StatusOr<TokenId> ReadId(const Json& value, const std::string& name);
 

@@ -48,7 +48,8 @@ class Translator {
 
  private:
   struct Group {
-    bool repeats = false;  // something inside repeats
+    bool repeats = false;     // something inside repeats
+    bool alternates = false;  // there are alternatives inside
   };
 
   static absl::Status Unsupported(std::string_view what) {
@@ -88,6 +89,7 @@ class Translator {
         return Unsupported(rest_.substr(0, 1));
       default:
         repeatable_ = rest_.front() != '|';
+        if (!repeatable_ && !groups_.empty()) groups_.back().alternates = true;
         Copy();
         return absl::OkStatus();
     }
@@ -117,7 +119,10 @@ class Translator {
       return absl::InvalidArgumentError("the regular expression has an unmatched )");
     closed_ = groups_.back();
     groups_.pop_back();
-    if (closed_.repeats && !groups_.empty()) groups_.back().repeats = true;
+    if (!groups_.empty()) {
+      groups_.back().repeats |= closed_.repeats;
+      groups_.back().alternates |= closed_.alternates;
+    }
     after_group_ = true;
     repeatable_ = true;
     Copy();
@@ -128,6 +133,8 @@ class Translator {
     if (!repeatable_)
       return Unsupported(absl::StrCat("quantifier ", std::string(rest_.substr(0, 1)), " here"));
     if (after_group && closed_.repeats) return Unsupported("repetition within a repetition");
+    if (after_group && closed_.alternates && rest_.front() != '?')
+      return Unsupported("alternation within a repetition");
     repeatable_ = false;
     if (!groups_.empty()) groups_.back().repeats = true;
     if (rest_.front() != '{') {

@@ -18,7 +18,7 @@ inline constexpr std::string_view kByteLevelPattern =
 // version that `tokenizers` knows, not those of the PCRE2 at hand. Supported: literals, | ( ) (?: )
 // (?i: ) (?= ) (?! ), ? * + {n} {n,} {n,m}, classes, \p{L} \P{L} \p{N} \P{N} \s \S \r \n \t and
 // escaped punctuation. INVALID_ARGUMENT names anything else, and a repeated group that itself
-// repeats, which could take exponential time.
+// repeats or has alternatives, which could take exponential time.
 absl::StatusOr<std::string> TranslatePattern(std::string_view pattern);
 
 // PCRE2 patterns for what the Digits pre-tokenizer isolates: each numeric character, or each run of

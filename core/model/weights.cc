@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/substitute.h"
+#include "core/model/json_text.h"
 
 namespace epo {
 namespace {
@@ -77,7 +78,7 @@ class Loader {
     const TensorView& view = found->view;
     const auto bad = [&](const std::string& what) {
       status_ = absl::InvalidArgumentError(
-          absl::StrCat(found->file->path().string(), ": tensor '", name, "' ", what));
+          absl::StrCat(found->file->path().string(), ": tensor ", QuoteJson(name), " ", what));
       return at::Tensor();
     };
     if (view.shape != shape) {

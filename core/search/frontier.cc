@@ -82,14 +82,21 @@ bool PenaltyFrontier::Restore(const Snapshot& snapshot) {
   if (snapshot.by_penalty.size() != entries_.size()) return false;
   std::vector<std::shared_ptr<const ScoredPrompt>> chosen;
   for (const ScoredPrompt& point : snapshot.chosen) {
+    if (!Usable(point.score)) return false;
     chosen.push_back(std::make_shared<const ScoredPrompt>(point));
   }
   std::vector<Entry> entries;
   for (size_t i = 0; i < snapshot.by_penalty.size(); ++i) {
     const int index = snapshot.by_penalty[i];
     if (index < -1 || index >= static_cast<int>(chosen.size())) return false;
-    entries.push_back(index < 0 ? Entry{std::numeric_limits<double>::infinity(), nullptr}
-                                : Entry{Loss(penalties_[i], chosen[index]->score), chosen[index]});
+    if (index < 0) {
+      entries.push_back({std::numeric_limits<double>::infinity(), nullptr});
+      continue;
+    }
+    const double loss = Loss(penalties_[i], chosen[index]->score);
+    // Add() chooses by less-than, which such a loss never is; nor would another be less than it.
+    if (std::isnan(loss)) return false;
+    entries.push_back({loss, chosen[index]});
   }
   entries_ = std::move(entries);
   return true;

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/search/penalties.h"
+#include "core/search/state_seal.h"
 #include "nlohmann/json.hpp"
 
 namespace epo {
@@ -17,38 +18,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kSaveVersion = 1;
-
-// A blob starts with a digest of what follows and of the options, so that a flipped bit and another
-// job's state are told from a state of ours before anything is read.
-constexpr size_t kDigestBytes = sizeof(uint64_t);
-
-// FNV-1a, as bytes.
-std::string Digest(std::string_view options, std::string_view state) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const std::string_view part : {options, state}) {
-    for (const char c : part) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  }
-  std::string bytes;
-  for (size_t i = 0; i < kDigestBytes; ++i) bytes += static_cast<char>(hash >> (8 * i));
-  return bytes;
-}
-
-std::string ToText(const SearchOptions& o) {
-  return Json{o.tokens,
-              o.population,
-              o.children_per_parent,
-              o.top_k,
-              o.penalty_min,
-              o.penalty_max,
-              o.iterations,
-              o.restart_period,
-              o.restart_penalty_low,
-              o.restart_penalty_high,
-              o.seed,
-              o.initial_prompts,
-              o.allow_special_tokens}
-      .dump();
-}
 
 // torch's CPU generator: the standard MT19937 behind its two conversions.
 class TorchGenerator {
@@ -96,7 +65,7 @@ class EpoSearch final : public Search {
  public:
   EpoSearch(const SearchOptions& options, std::shared_ptr<const AllowedTokens> allowed)
       : options_(options),
-        options_text_(ToText(options)),
+        seal_(options),
         allowed_(std::move(allowed)),
         penalties_(
             LogSpacedPenalties(options.penalty_min, options.penalty_max, options.population)),
@@ -178,17 +147,15 @@ class EpoSearch final : public Search {
                        {"parents", parents_},         {"generator", generator_.Save()},
                        {"chosen", std::move(chosen)}, {"by_penalty", frontier.by_penalty}};
     const std::vector<uint8_t> bytes = Json::to_cbor(json);
-    const std::string state(bytes.begin(), bytes.end());
-    return Digest(options_text_, state) + state;
+    return seal_.Seal({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
 
   // False when `blob` is not a state of these options.
   bool Load(std::string_view blob) {
-    if (blob.size() < kDigestBytes) return false;
-    const std::string_view state = blob.substr(kDigestBytes);
-    if (blob.substr(0, kDigestBytes) != Digest(options_text_, state)) return false;
+    const std::optional<std::string_view> state = seal_.Open(blob);
+    if (!state) return false;
     try {
-      const Json json = Json::from_cbor(state);
+      const Json json = Json::from_cbor(*state);
       if (json.at("version").get<int>() != kSaveVersion) return false;
       completed_ = json.at("completed").get<int>();
       parents_ = json.at("parents").get<std::vector<Prompt>>();
@@ -223,7 +190,7 @@ class EpoSearch final : public Search {
   }
 
   const SearchOptions options_;
-  const std::string options_text_;
+  const StateSeal seal_;
   const std::shared_ptr<const AllowedTokens> allowed_;
   const std::vector<float> penalties_;
   TorchGenerator generator_;

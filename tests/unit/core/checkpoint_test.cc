@@ -43,7 +43,7 @@ TEST(CheckpointTest, OpensOneFile) {
   const auto missing = checkpoint->Find("b");
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(missing.status().message()),
-              AllOf(HasSubstr("model.safetensors"), HasSubstr("'b'")));
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("\"b\"")));
 }
 
 TEST(CheckpointTest, OpensShards) {
@@ -58,7 +58,8 @@ TEST(CheckpointTest, OpensShards) {
   EXPECT_EQ(Bytes(*checkpoint->Find("b")), "bbb");
   const auto missing = checkpoint->Find("c");
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(missing.status().message()), AllOf(HasSubstr(kIndex), HasSubstr("'c'")));
+  EXPECT_THAT(std::string(missing.status().message()),
+              AllOf(HasSubstr(kIndex), HasSubstr("\"c\"")));
 }
 
 // The hub's cache keeps files elsewhere and links to them.
@@ -111,7 +112,7 @@ TEST(CheckpointTest, RefusesLyingIndex) {
   const auto checkpoint = Checkpoint::Open(dir.path());
   EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(checkpoint.status().message()),
-              AllOf(HasSubstr(kIndex), HasSubstr("'b'"), HasSubstr("one.safetensors")));
+              AllOf(HasSubstr(kIndex), HasSubstr("\"b\""), HasSubstr("one.safetensors")));
 }
 
 // Even where the path that the index names is a good file.
@@ -135,7 +136,7 @@ TEST(CheckpointTest, RefusesPathsOutOfTheDirectory) {
     const auto checkpoint = Checkpoint::Open(dir.path() / "model");
     EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kInvalidArgument) << name;
     EXPECT_THAT(std::string(checkpoint.status().message()),
-                AllOf(HasSubstr(kIndex), HasSubstr("'a'"), HasSubstr(name.dump())));
+                AllOf(HasSubstr(kIndex), HasSubstr("\"a\""), HasSubstr(name.dump())));
   }
   for (const char* name : {".", ".."}) {
     dir.Write(std::string("model/") + kIndex, Json{{"weight_map", {{"a", name}}}}.dump());

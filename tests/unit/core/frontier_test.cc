@@ -115,11 +115,15 @@ TEST(PenaltyFrontierTest, RefusesForeignSnapshots) {
   frontier.Add({1}, {1.0F, 1.0F});
   frontier.Add({2}, {3.0F, 3.0F});
   const PenaltyFrontier::Snapshot good = frontier.Save();
-  std::vector<PenaltyFrontier::Snapshot> bad(4, good);
+  std::vector<PenaltyFrontier::Snapshot> bad(6, good);
   bad[0].by_penalty.pop_back();
   bad[1].by_penalty[500] = static_cast<int>(good.chosen.size());
   bad[2].by_penalty[0] = -2;
   bad[3].chosen.clear();
+  bad[4].chosen[0].score.target = std::numeric_limits<float>::quiet_NaN();
+  // Whose loss is NaN.
+  bad[5].chosen[0].score.target = bad[5].chosen[0].score.cross_entropy =
+      std::numeric_limits<float>::infinity();
   for (const auto& snapshot : bad) {
     EXPECT_FALSE(frontier.Restore(snapshot));
     EXPECT_EQ(frontier.Save().by_penalty, good.by_penalty);

@@ -177,6 +177,24 @@ TEST(ModelConfigTest, RefusesBadValuesByFileAndKey) {
   }
 }
 
+// An error about a value does not hold all of it, nor take its depth in stack.
+TEST(ModelConfigTest, ErrorsAreShortLines) {
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  const std::string line = "\"line\\nline" + std::string(2000, 'x') + "\"";
+  for (const std::string& value : {deep, line}) {
+    for (const char* key : {"model_type", "hidden_size", "hidden_act", "rope_theta"}) {
+      Json config = TinyPhiConfig();
+      config.erase(key);
+      // Spliced in as text: to dump the deep one would recurse.
+      std::string text = config.dump();
+      text.insert(1, "\"" + std::string(key) + "\":" + value + ",");
+      const std::string message = Message(Parse(text));
+      EXPECT_THAT(message, AllOf(HasSubstr(key), Not(HasSubstr("\n"))));
+      EXPECT_LT(message.size(), 500U);
+    }
+  }
+}
+
 TEST(ModelConfigTest, RefusesWhatIsNoObject) {
   for (const char* text : {"", "[]", "null", "{\"model_type\": \"phi\"", "\xFF\xFE", "{} {}"}) {
     const auto config = Parse(text);

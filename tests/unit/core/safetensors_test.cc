@@ -96,8 +96,9 @@ TEST(SafetensorsTest, NamesFileAndTensorOfBadEntry) {
     const auto file =
         SafetensorsFile::Open(dir.Write("bad.safetensors", RawSafetensors(header.dump(), eight)));
     EXPECT_EQ(file.status().code(), absl::StatusCode::kInvalidArgument) << c.entry;
-    EXPECT_THAT(std::string(file.status().message()),
-                AllOf(HasSubstr("bad.safetensors"), HasSubstr("'layer.weight'"), HasSubstr(c.says)))
+    EXPECT_THAT(
+        std::string(file.status().message()),
+        AllOf(HasSubstr("bad.safetensors"), HasSubstr("\"layer.weight\""), HasSubstr(c.says)))
         << c.entry;
   }
 }
@@ -108,11 +109,11 @@ TEST(SafetensorsTest, RefusesOverlapsHolesAndStrayBytes) {
     std::string says;
   };
   const std::vector<Case> cases = {
-      {{{"a", Entry("U8", {5}, {0, 5})}, {"b", Entry("U8", {5}, {3, 8})}}, "'b' overlaps"},
+      {{{"a", Entry("U8", {5}, {0, 5})}, {"b", Entry("U8", {5}, {3, 8})}}, "\"b\" overlaps"},
       {{{"a", Entry("U8", {8}, {0, 8})}, {"b", Entry("U8", {8}, {0, 8})}}, "overlaps"},
-      {{{"a", Entry("U8", {8}, {0, 8})}, {"b", Entry("U8", {2}, {3, 5})}}, "'b' overlaps"},
-      {{{"a", Entry("U8", {3}, {0, 3})}, {"b", Entry("U8", {4}, {4, 8})}}, "'b' leaves a hole"},
-      {{{"a", Entry("U8", {7}, {1, 8})}}, "'a' leaves a hole"},
+      {{{"a", Entry("U8", {8}, {0, 8})}, {"b", Entry("U8", {2}, {3, 5})}}, "\"b\" overlaps"},
+      {{{"a", Entry("U8", {3}, {0, 3})}, {"b", Entry("U8", {4}, {4, 8})}}, "\"b\" leaves a hole"},
+      {{{"a", Entry("U8", {7}, {1, 8})}}, "\"a\" leaves a hole"},
       {{{"a", Entry("U8", {6}, {0, 6})}}, "2 bytes that belong to no tensor"},
       {Json::object(), "8 bytes that belong to no tensor"},
   };
@@ -133,6 +134,7 @@ TEST(SafetensorsTest, RefusesBadHeaders) {
     std::memcpy(bytes.data(), &length, sizeof(length));
     return bytes;
   };
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
   const std::vector<std::string> bad = {
       "",
       "1234567",
@@ -146,6 +148,8 @@ TEST(SafetensorsTest, RefusesBadHeaders) {
       RawSafetensors("{\"a\": \xFF}", ""),
       RawSafetensors(std::string(100'000, '['), ""),
       RawSafetensors("{\"a\":" + std::string(100'000, '['), ""),
+      RawSafetensors(R"({"a":{"dtype":"F32","shape":[)" + deep + R"(],"data_offsets":[0,0]}})", ""),
+      RawSafetensors(R"({"a":{"dtype":"F32","shape":[],"data_offsets":[0,)" + deep + "]}}", ""),
   };
   const TempDir dir;
   for (const std::string& bytes : bad) {
