@@ -40,7 +40,7 @@ def test_cpp_is_formatted(root):
 
 def test_shell_scripts_pass_shellcheck(root):
     scripts = [
-        name for name in tracked(root, "scripts/*", ".ci/*", "deploy/*")
+        name for name in tracked(root, "scripts/*", ".ci/*", "deploy/*", "tests/fuzz/run_*")
         if name.endswith(".sh") or (root / name).open("rb").readline().startswith((b"#!/usr/bin/env bash", b"#!/bin/sh"))
     ]
     check(["shellcheck", "--external-sources", "--source-path=SCRIPTDIR", *scripts], cwd=root)
