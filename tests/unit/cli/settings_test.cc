@@ -126,8 +126,7 @@ TEST(ProfileTest, UnknownKeysAreNamedWithTheirFile) {
   for (const char* text : {"sever = \"x\"\n", "[server]\nname = \"x\"\n"}) {
     const auto profile = Profile(text);
     ASSERT_FALSE(profile.ok()) << text;
-    EXPECT_THAT(std::string(profile.status().message()),
-                HasSubstr(".toml: unknown key"));
+    EXPECT_THAT(std::string(profile.status().message()), HasSubstr(".toml: unknown key"));
   }
   EXPECT_FALSE(Profile("server = [\"a\", \"b\"]\n").ok());
 }
