@@ -38,11 +38,10 @@ bool UsesCpuKernels(const Weights& weights) {
   return weights.device().is_cpu() && weights.dtype() != c10::kDouble;
 }
 
-// Our own products use vectors of eight; where the CPU has longer ones, the library's use them.
+// The library's use what a CPU has for bfloat16, ours float32's multiply-adds in any dtype.
 CpuProducts FasterProducts(c10::ScalarType dtype) {
-  const bool library = (dtype == c10::kBFloat16 && CpuComputesBFloat16()) ||
-                       (dtype == c10::kFloat && CpuHasAvx512());
-  return library ? CpuProducts::kLibrary : CpuProducts::kOwn;
+  return dtype == c10::kBFloat16 && CpuComputesBFloat16() ? CpuProducts::kLibrary
+                                                          : CpuProducts::kOwn;
 }
 
 int DefaultRows(const Model& model) { return model.weights().device().is_cpu() ? 4096 : 16384; }

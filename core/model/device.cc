@@ -70,15 +70,6 @@ bool CpuComputesBFloat16() {
 #endif
 }
 
-bool CpuHasAvx512() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f");
-#else
-  return false;
-#endif
-}
-
 absl::StatusOr<c10::Device> ResolveDevice(std::string_view name) {
   if (name == "cpu") return c10::Device(c10::kCPU);
   if (name == "auto") {

@@ -27,9 +27,6 @@ absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device 
 // Whether this CPU multiplies bfloat16 matrices natively.
 bool CpuComputesBFloat16();
 
-// Whether this CPU has vectors of 16 float32.
-bool CpuHasAvx512();
-
 // For work on `device`, one that ResolveDevice() gave; null on a CPU, where there is nothing to
 // gain.
 std::unique_ptr<Recorder> MakeRecorder(c10::Device device);

@@ -3,7 +3,9 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 namespace epo {
 namespace {
@@ -165,10 +167,92 @@ void TileOf(int64_t rows, const float* x, int64_t x_stride, const float* panel, 
   }
 }
 
+// With vectors of 16: two panels at a time, and twelve rows. Each element is the same chain of
+// multiply-adds as with vectors of eight.
+constexpr int64_t kWideRows = 12;
+constexpr int64_t kWideColumns = 2 * kPanel;
+
+// The lowest `count` of 16 elements.
+__mmask16 Lowest(int64_t count) {
+  return static_cast<__mmask16>((1U << std::clamp<int64_t>(count, 0, 16)) - 1);
+}
+
+template <PackedProduct::Into into>
+__attribute__((target("avx512f"))) void StoreWide(__m512 value, __mmask16 mask, const float* bias,
+                                                  float* y) {
+  if (bias != nullptr) value = _mm512_add_ps(value, _mm512_loadu_ps(bias));
+  if constexpr (into == PackedProduct::Into::kAdd) {
+    value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, y));
+  }
+  _mm512_mask_storeu_ps(y, mask, value);
+}
+
+// As Tile(), of two panels, or of one if `columns` is up to kPanel. `bias`, if any, has
+// kWideColumns elements.
+template <int rows, PackedProduct::Into into>
+__attribute__((target("avx512f"))) void WideTile(const float* x, int64_t x_stride,
+                                                 const float* panel, int64_t depth,
+                                                 const float* bias, int64_t columns, float* y,
+                                                 int64_t y_stride) {
+  const float* second = columns > kPanel ? panel + kPanel * depth : panel;
+  __m512 low[rows];
+  __m512 high[rows];
+#pragma GCC unroll 12
+  for (int r = 0; r < rows; ++r) low[r] = high[r] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < depth; ++k) {
+    const __m512 left = _mm512_loadu_ps(panel + k * kPanel);
+    const __m512 right = _mm512_loadu_ps(second + k * kPanel);
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; ++r) {
+      const __m512 value = _mm512_set1_ps(x[r * x_stride + k]);
+      low[r] = _mm512_fmadd_ps(value, left, low[r]);
+      high[r] = _mm512_fmadd_ps(value, right, high[r]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < rows; ++r) {
+    float* to = y + r * y_stride;
+    StoreWide<into>(low[r], Lowest(columns), bias, to);
+    if (columns <= kPanel) continue;
+    StoreWide<into>(high[r], Lowest(columns - kPanel), bias == nullptr ? nullptr : bias + kPanel,
+                    to + kPanel);
+  }
+}
+
+using TileFunction = void (*)(const float*, int64_t, const float*, int64_t, const float*, int64_t,
+                              float*, int64_t);
+// At [i]: of i + 1 rows.
+template <PackedProduct::Into into, int... i>
+constexpr std::array<TileFunction, sizeof...(i)> WideTiles(std::integer_sequence<int, i...>) {
+  return {WideTile<i + 1, into>...};
+}
+template <PackedProduct::Into into>
+constexpr auto kWideTiles = WideTiles<into>(std::make_integer_sequence<int, kWideRows>());
+
+// Works on tiles of one width of vectors or the other.
+struct Tiles {
+  explicit Tiles(bool wide) : wide(wide) {}
+
+  template <PackedProduct::Into into>
+  void Run(int64_t count, const float* x, int64_t x_stride, const float* panel, int64_t depth,
+           const float* bias, int64_t columns_here, float* y, int64_t y_stride) const {
+    if (wide) {
+      kWideTiles<into>[count - 1](x, x_stride, panel, depth, bias, columns_here, y, y_stride);
+    } else {
+      TileOf<into>(count, x, x_stride, panel, depth, bias, columns_here, y, y_stride);
+    }
+  }
+
+  const bool wide;
+  const int64_t rows = wide ? kWideRows : kRows;
+  const int64_t columns = wide ? kWideColumns : kPanel;
+};
+
 // y (=, +=) x W^T + b, or with `backward` x W.
 template <typename T, bool backward>
 void MultiplyAs(const float* x, int64_t rows, const StoredMatrix& weight, const float* bias,
-                PackedProduct::Into into, float* y, int64_t stride, float* packed) {
+                PackedProduct::Into into, float* y, int64_t stride, const Tiles& tiles,
+                float* packed) {
   const auto* from = static_cast<const T*>(weight.data);
   const int64_t in = backward ? weight.out : weight.in;
   const int64_t outs = backward ? weight.in : weight.out;
@@ -189,23 +273,24 @@ void MultiplyAs(const float* x, int64_t rows, const StoredMatrix& weight, const 
                packed + j * depth);
         }
       }
-      for (int64_t r = 0; r < rows; r += kRows) {
-        const int64_t few = std::min(kRows, rows - r);
-        for (int64_t j = 0; j < some; j += kPanel) {
-          const int64_t columns = std::min(kPanel, some - j);
-          float shift[kPanel] = {};
+      for (int64_t r = 0; r < rows; r += tiles.rows) {
+        const int64_t few = std::min(tiles.rows, rows - r);
+        for (int64_t j = 0; j < some; j += tiles.columns) {
+          const int64_t columns = std::min(tiles.columns, some - j);
+          float shift[kWideColumns] = {};
           const float* shift_by = nullptr;
           if (bias != nullptr && k == 0) {
             std::copy(bias + out + j, bias + out + j + columns, shift);
             shift_by = shift;
           }
           float* to = y + r * stride + out + j;
+          const float* panel = packed + j * depth;
           if (k == 0 && into == PackedProduct::Into::kSet) {
-            TileOf<PackedProduct::Into::kSet>(few, x + r * in + k, in, packed + j * depth, depth,
-                                              shift_by, columns, to, stride);
+            tiles.Run<PackedProduct::Into::kSet>(few, x + r * in + k, in, panel, depth, shift_by,
+                                                 columns, to, stride);
           } else {
-            TileOf<PackedProduct::Into::kAdd>(few, x + r * in + k, in, packed + j * depth, depth,
-                                              shift_by, columns, to, stride);
+            tiles.Run<PackedProduct::Into::kAdd>(few, x + r * in + k, in, panel, depth, shift_by,
+                                                 columns, to, stride);
           }
         }
       }
@@ -215,31 +300,35 @@ void MultiplyAs(const float* x, int64_t rows, const StoredMatrix& weight, const 
 
 template <bool backward>
 void Dispatch(const float* x, int64_t rows, const StoredMatrix& weight, const float* bias,
-              PackedProduct::Into into, float* y, int64_t stride, float* packed) {
+              PackedProduct::Into into, float* y, int64_t stride, bool wide, float* packed) {
+  const Tiles tiles(wide);
   switch (weight.type) {
     case StoredMatrix::Type::kFloat32:
-      return MultiplyAs<float, backward>(x, rows, weight, bias, into, y, stride, packed);
+      return MultiplyAs<float, backward>(x, rows, weight, bias, into, y, stride, tiles, packed);
     case StoredMatrix::Type::kBFloat16:
-      return MultiplyAs<BFloat16, backward>(x, rows, weight, bias, into, y, stride, packed);
+      return MultiplyAs<BFloat16, backward>(x, rows, weight, bias, into, y, stride, tiles, packed);
     case StoredMatrix::Type::kFloat16:
-      return MultiplyAs<Float16, backward>(x, rows, weight, bias, into, y, stride, packed);
+      return MultiplyAs<Float16, backward>(x, rows, weight, bias, into, y, stride, tiles, packed);
   }
 }
 
 }  // namespace
 
-PackedProduct::PackedProduct() : packed_(std::make_unique<float[]>(kBlockOut * kBlockIn)) {}
+bool PackedProduct::CpuIsWide() { return __builtin_cpu_supports("avx512f") != 0; }
+
+PackedProduct::PackedProduct(bool wide)
+    : wide_(wide), packed_(std::make_unique<float[]>(kBlockOut * kBlockIn)) {}
 PackedProduct::~PackedProduct() = default;
 
 void PackedProduct::Multiply(const float* x, int64_t rows, const StoredMatrix& weight,
                              const float* bias, Into into, float* y, int64_t stride) {
-  Dispatch</*backward=*/false>(x, rows, weight, bias, into, y, stride, packed_.get());
+  Dispatch</*backward=*/false>(x, rows, weight, bias, into, y, stride, wide_, packed_.get());
 }
 
 void PackedProduct::MultiplyBackward(const float* gradient, int64_t rows,
                                      const StoredMatrix& weight, float* y, int64_t stride) {
   Dispatch</*backward=*/true>(gradient, rows, weight, /*bias=*/nullptr, Into::kSet, y, stride,
-                              packed_.get());
+                              wide_, packed_.get());
 }
 
 }  // namespace epo

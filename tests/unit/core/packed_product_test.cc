@@ -61,6 +61,41 @@ TEST(PackedProductTest, BackwardEqualsTheExactOne) {
   }
 }
 
+// Tails of twelve rows and of 32 columns, several blocks of depth and of columns.
+TEST(PackedProductTest, TheWidthOfVectorsChangesNoBit) {
+  if (!PackedProduct::CpuIsWide()) GTEST_SKIP() << "this CPU has no AVX-512";
+  PackedProduct narrow(/*wide=*/false);
+  PackedProduct wide(/*wide=*/true);
+  for (const int64_t rows : {1, 5, 12, 13, 23, 36}) {
+    for (const auto& [out, in] :
+         {std::pair{32, 64}, {96, 577}, {200, 1200}, {17, 9}, {16, 3}, {113, 48}}) {
+      const at::Tensor x = at::randn({rows, in});
+      const at::Tensor bias = at::randn({out});
+      const at::Tensor weight = at::randn({out, in}).to(at::kBFloat16);
+      for (const auto into : {PackedProduct::Into::kSet, PackedProduct::Into::kAdd}) {
+        const at::Tensor before = at::randn({rows, out});
+        const at::Tensor a = before.clone();
+        const at::Tensor b = before.clone();
+        for (const auto& [product, y] : {std::pair{&narrow, a}, {&wide, b}}) {
+          product->Multiply(x.const_data_ptr<float>(), rows, Stored(weight),
+                            bias.const_data_ptr<float>(), into, y.mutable_data_ptr<float>(), out);
+        }
+        EXPECT_TRUE(a.equal(b)) << rows << " x " << out << " x " << in;
+        ExpectClose(b, Exact(x, weight) + bias +
+                           (into == PackedProduct::Into::kAdd ? before : at::zeros_like(before)));
+      }
+      const at::Tensor gradient = at::randn({rows, out});
+      const at::Tensor a = at::empty({rows, in});
+      const at::Tensor b = at::empty({rows, in});
+      for (const auto& [product, y] : {std::pair{&narrow, a}, {&wide, b}}) {
+        product->MultiplyBackward(gradient.const_data_ptr<float>(), rows, Stored(weight),
+                                  y.mutable_data_ptr<float>(), in);
+      }
+      EXPECT_TRUE(a.equal(b)) << rows << " x " << out << " x " << in;
+    }
+  }
+}
+
 TEST(PackedProductTest, WritesOnlyItsOwnColumns) {
   const at::Tensor x = at::randn({7, 40});
   const at::Tensor weight = at::randn({21, 40});
