@@ -75,10 +75,11 @@ double MatmulRate(const Model& model, int64_t rows) {
   const at::AutoGradMode no_grad(false);
   const ModelConfig& config = model.config();
   const Weights& weights = model.weights();
-  const bool native = weights.dtype() != at::kBFloat16 || CpuComputesBFloat16();
-  const at::ScalarType dtype = native && weights.device().is_cpu() && weights.dtype() != at::kHalf
-                                   ? weights.dtype()
-                                   : weights.compute_dtype();
+  const bool is_cpu = weights.device().is_cpu();
+  // torch emulates what the CPU does not multiply.
+  const bool native = !is_cpu || weights.dtype() == at::kFloat || weights.dtype() == at::kDouble ||
+                      (weights.dtype() == at::kBFloat16 && CpuComputesBFloat16());
+  const at::ScalarType dtype = native ? weights.dtype() : at::kFloat;
   const auto options = at::TensorOptions(dtype).device(weights.device());
   double flops = 0;
   double seconds = 0;
@@ -86,9 +87,12 @@ double MatmulRate(const Model& model, int64_t rows) {
     const at::Tensor x = at::rand({rows, in}, options);
     const at::Tensor w = at::rand({out, in}, options);
     at::Tensor y = at::mm(x, w.t());
+    const at::Tensor own_x = x.to(weights.compute_dtype());
+    const at::Tensor own_w = w.to(weights.dtype());
+    at::Tensor own_y = y.to(weights.compute_dtype());
     std::vector<double> library, own;
     // On a GPU the host's part of a call must not be seen.
-    const int calls = w.is_cpu() ? 1 : 50;
+    const int calls = is_cpu ? 1 : 50;
     WaitFor(w.device());
     for (int i = 0; i < 7; ++i) {
       const double start = Now();
@@ -96,8 +100,8 @@ double MatmulRate(const Model& model, int64_t rows) {
       WaitFor(w.device());
       const double middle = Now();
       library.push_back((middle - start) / calls);
-      if (dtype != at::kFloat || !w.is_cpu()) continue;
-      MultiplyRows(x, w, y);
+      if (!UsesPackedProduct(own_w)) continue;
+      MultiplyRows(own_x, own_w, own_y);
       own.push_back(Now() - middle);
     }
     flops += times * 2.0 * static_cast<double>(rows * in * out);

@@ -18,9 +18,11 @@ namespace epo {
 namespace {
 
 // Logits are made in tiles of this many vocabulary columns and reduced while they are in the cache:
-// a block of our own product's weights, and enough for the library to be at its best.
-constexpr int64_t kHeadColumnsOwn = 96;
-constexpr int64_t kHeadColumnsLibrary = 512;
+// a block of the products' weights, or a few where rounding the rows would count.
+int64_t HeadColumns() {
+  static const int64_t columns = PackedProduct::ThisCpu().tiles ? 384 : 96;
+  return columns;
+}
 
 }  // namespace
 
@@ -41,10 +43,8 @@ void CpuBlock::RunLayers(std::span<const Candidate> candidates, const Layout& la
 
 void CpuBlock::Embed(const Layout& layout) {
   const auto rows = static_cast<int64_t>(layout.ids.size());
-  residual_ = residual_buffer_.Rows(RoundUp(rows, kLibraryRows), config_.hidden_size);
-  residual_.narrow(0, rows, residual_.size(0) - rows).zero_();
-  residual_.narrow(0, 0, rows)
-      .copy_(weights_.embedding.index_select(0, ToDevice(layout.ids, weights_.device())));
+  residual_ = residual_buffer_.Rows(rows, config_.hidden_size);
+  residual_.copy_(weights_.embedding.index_select(0, ToDevice(layout.ids, weights_.device())));
 }
 
 void CpuBlock::Normalize(const NormWeights& norm, const at::Tensor& x, const at::Tensor& out) {
@@ -62,20 +62,10 @@ void CpuBlock::Normalize(const NormWeights& norm, const at::Tensor& x, const at:
 
 void CpuBlock::Multiply(const LinearWeights& linear, const at::Tensor& x, int64_t rows,
                         PackedProduct::Into into, at::Tensor out) {
-  if (products_ == CpuProducts::kOwn) {
-    const float* bias =
-        linear.bias.defined() ? wide_.Of(linear.bias).const_data_ptr<float>() : nullptr;
-    product_.Multiply(x.const_data_ptr<float>(), rows, Stored(linear.weight), bias, into,
-                      out.mutable_data_ptr<float>(), out.size(1));
-    return;
-  }
-  const at::Tensor product =
-      at::linear(x.to(linear.weight.scalar_type()), linear.weight, linear.bias);
-  if (into == PackedProduct::Into::kAdd) {
-    out.add_(product);
-  } else {
-    out.copy_(product);
-  }
+  const float* bias =
+      linear.bias.defined() ? wide_.Of(linear.bias).const_data_ptr<float>() : nullptr;
+  product_.Multiply(x.const_data_ptr<float>(), rows, Stored(linear.weight), bias, into,
+                    out.mutable_data_ptr<float>(), out.size(1));
 }
 
 void CpuBlock::Activate(at::Tensor hidden, const at::Tensor& factor) {
@@ -105,19 +95,18 @@ void CpuBlock::RunLayer(int64_t layer, std::span<const Candidate> candidates, co
                         double* targets) {
   const LayerWeights& weights = weights_.layers[layer];
   const int64_t rows = layout.rows_at[layer];
-  const int64_t padded = RoundUp(rows, kLibraryRows);
-  residual_ = residual_.narrow(0, 0, padded);
-  at::Tensor normed = normed_.Rows(padded, config_.hidden_size);
+  residual_ = residual_.narrow(0, 0, rows);
+  at::Tensor normed = normed_.Rows(rows, config_.hidden_size);
   Normalize(weights.attention_norm, residual_, normed);
   const at::Tensor attended = Attention(layer, candidates, layout, normed);
   Multiply(weights.attention_output, attended, rows, PackedProduct::Into::kAdd, residual_);
   if (!config_.parallel_block) Normalize(weights.mlp_norm, residual_, normed);
 
-  const at::Tensor hidden = hidden_.Rows(padded, config_.intermediate_size);
+  const at::Tensor hidden = hidden_.Rows(rows, config_.intermediate_size);
   Multiply(weights.mlp_input, normed, rows, PackedProduct::Into::kSet, hidden);
   at::Tensor factor;
   if (config_.gated_mlp) {
-    factor = factor_.Rows(padded, config_.intermediate_size);
+    factor = factor_.Rows(rows, config_.intermediate_size);
     Multiply(weights.mlp_factor, normed, rows, PackedProduct::Into::kSet, factor);
   }
   Activate(hidden, factor);
@@ -164,7 +153,6 @@ at::Tensor CpuBlock::Attention(int64_t layer, std::span<const Candidate> candida
          .last_row = layout.last_row[c] < rows ? layout.last_row[c] : -1});
   }
   const at::Tensor attended = attended_.Rows(normed.size(0), config_.heads * config_.head_dim);
-  attended.narrow(0, rows, attended.size(0) - rows).zero_();
   kernels::Attend(spans_, query.const_data_ptr<float>(), key.const_data_ptr<float>(),
                   value.const_data_ptr<float>(), config_.heads, config_.kv_heads, config_.head_dim,
                   attended.mutable_data_ptr<float>());
@@ -176,17 +164,16 @@ at::Tensor CpuBlock::Attention(int64_t layer, std::span<const Candidate> candida
 void CpuBlock::RunHead(const Layout& layout, double* surprisal) {
   const int64_t predicting = layout.predicting;
   if (predicting == 0) return;
-  const int64_t rows = RoundUp(predicting, kLibraryRows);
-  const at::Tensor normed = normed_.Rows(rows, config_.hidden_size);
-  Normalize(weights_.final_norm, residual_.narrow(0, 0, rows), normed);
+  const at::Tensor normed = normed_.Rows(predicting, config_.hidden_size);
+  Normalize(weights_.final_norm, residual_.narrow(0, 0, predicting), normed);
   maxima_.assign(predicting, -std::numeric_limits<float>::infinity());
   sums_.assign(predicting, 0);
   label_logits_.resize(predicting);
-  const int64_t width = products_ == CpuProducts::kOwn ? kHeadColumnsOwn : kHeadColumnsLibrary;
+  const int64_t width = HeadColumns();
   for (int64_t column = 0; column < config_.vocab_size; column += width) {
     const int64_t columns = std::min(width, config_.vocab_size - column);
     LinearWeights part{weights_.head.weight.narrow(0, column, columns), {}};
-    at::Tensor logits = logits_.Rows(rows, columns);
+    at::Tensor logits = logits_.Rows(predicting, columns);
     Multiply(part, normed, predicting, PackedProduct::Into::kSet, logits);
     if (weights_.head.bias.defined()) {
       logits.add_(wide_.Of(weights_.head.bias).narrow(0, column, columns));

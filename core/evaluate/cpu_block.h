@@ -16,12 +16,6 @@
 
 namespace epo {
 
-// Whose matrix products a CPU pass uses.
-enum class CpuProducts {
-  kOwn,      // packed_product.h, any dtype
-  kLibrary,  // at::linear in the weights' dtype: float32, or bfloat16 where the CPU computes in it
-};
-
 // A row-major float32 matrix that grows and is never given back: after the first steps no pass
 // allocates.
 class RowBuffer {
@@ -38,8 +32,8 @@ class RowBuffer {
 // calls; one thread at a time. `model` and `wide` must outlive it.
 class CpuBlock {
  public:
-  CpuBlock(const Model& model, const WideVectors& wide, CpuProducts products)
-      : config_(model.config()), weights_(model.weights()), wide_(wide), products_(products) {}
+  CpuBlock(const Model& model, const WideVectors& wide)
+      : config_(model.config()), weights_(model.weights()), wide_(wide) {}
 
   // The layers over `candidates`, whose layout is `layout`; writes each one's f(t) to `targets`,
   // [candidates.size()].
@@ -64,7 +58,6 @@ class CpuBlock {
   const ModelConfig& config_;
   const Weights& weights_;
   const WideVectors& wide_;
-  const CpuProducts products_;
   PackedProduct product_;
   RowBuffer residual_buffer_, normed_, query_, key_, value_, attended_, hidden_, factor_, logits_;
   at::Tensor residual_;

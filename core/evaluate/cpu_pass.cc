@@ -16,8 +16,13 @@ namespace epo {
 namespace {
 
 // The most rows of a block: each reads all weights once, which is little work a row from here on,
-// and more rows would leave the caches. And the least that are worth a thread of their own.
-constexpr int64_t kBlockRows = 512;
+// and more rows would leave the caches. Where weights are multiplied by tiles that work counts
+// longer, and rows are half the size.
+int64_t BlockRows() {
+  static const int64_t rows = PackedProduct::ThisCpu().tiles ? 1024 : 512;
+  return rows;
+}
+// The least that are worth a thread of their own.
 constexpr int64_t kLeastRows = 32;
 
 // A run of candidates, and where its predicting rows stand among all.
@@ -32,7 +37,7 @@ struct Block {
 std::vector<Block> Cut(std::span<const Candidate> candidates, int64_t threads) {
   int64_t rows = 0;
   for (const Candidate& candidate : candidates) rows += std::ssize(candidate.tokens);
-  int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  int64_t blocks = (rows + BlockRows() - 1) / BlockRows();
   blocks = (blocks + threads - 1) / threads * threads;
   blocks = std::clamp<int64_t>(blocks, 1, std::max<int64_t>(1, rows / kLeastRows));
   std::vector<Block> result;
@@ -50,8 +55,7 @@ std::vector<Block> Cut(std::span<const Candidate> candidates, int64_t threads) {
 
 class CpuPass final : public PackedPass {
  public:
-  CpuPass(const Model& model, CpuProducts products)
-      : model_(model), wide_(model.weights()), products_(products) {}
+  explicit CpuPass(const Model& model) : model_(model), wide_(model.weights()) {}
 
   PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
                  EvaluatorCounters& counters) override {
@@ -71,7 +75,7 @@ class CpuPass final : public PackedPass {
     const int64_t threads = at::get_num_threads();
     const std::vector<Block> blocks = Cut(candidates, threads);
     while (std::ssize(workers_) < std::min<int64_t>(threads, std::ssize(blocks))) {
-      workers_.push_back(std::make_unique<Worker>(model_, wide_, products_));
+      workers_.push_back(std::make_unique<Worker>(model_, wide_));
     }
     const auto start = std::chrono::steady_clock::now();
     std::atomic<size_t> next = 0;
@@ -92,8 +96,7 @@ class CpuPass final : public PackedPass {
 
  private:
   struct Worker {
-    Worker(const Model& model, const WideVectors& wide, CpuProducts products)
-        : block(model, wide, products) {}
+    Worker(const Model& model, const WideVectors& wide) : block(model, wide) {}
 
     void Run(std::span<const Candidate> candidates, const ModelConfig& config, double* targets,
              double* surprisal) {
@@ -126,14 +129,13 @@ class CpuPass final : public PackedPass {
 
   const Model& model_;
   const WideVectors wide_;
-  const CpuProducts products_;
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 
 }  // namespace
 
-std::unique_ptr<PackedPass> MakeCpuPass(const Model& model, CpuProducts products) {
-  return std::make_unique<CpuPass>(model, products);
+std::unique_ptr<PackedPass> MakeCpuPass(const Model& model) {
+  return std::make_unique<CpuPass>(model);
 }
 
 }  // namespace epo

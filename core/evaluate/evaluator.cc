@@ -38,12 +38,6 @@ bool UsesCpuKernels(const Weights& weights) {
   return weights.device().is_cpu() && weights.dtype() != c10::kDouble;
 }
 
-// The library's use what a CPU has for bfloat16, ours float32's multiply-adds in any dtype.
-CpuProducts FasterProducts(c10::ScalarType dtype) {
-  return dtype == c10::kBFloat16 && CpuComputesBFloat16() ? CpuProducts::kLibrary
-                                                          : CpuProducts::kOwn;
-}
-
 int DefaultRows(const Model& model) { return model.weights().device().is_cpu() ? 4096 : 16384; }
 
 // A stream of the evaluator's own: the one that all use cannot be recorded. None on a CPU.
@@ -57,7 +51,7 @@ std::optional<c10::Stream> NewStream(c10::Device device) {
 
 std::unique_ptr<PackedPass> MakePass(const Model& model, const GpuHelp& help) {
   if (UsesCpuKernels(model.weights())) {
-    return MakeCpuPass(model, FasterProducts(model.weights().dtype()));
+    return MakeCpuPass(model);
   }
   return MakeTensorPass(model, help,
                         model.weights().device().is_cpu() ? PassBuckets{} : kGpuBuckets);

@@ -7,7 +7,6 @@
 #include <span>
 #include <vector>
 
-#include "core/evaluate/cpu_block.h"
 #include "core/evaluate/evaluator.h"
 #include "core/evaluate/gpu_help.h"
 #include "core/evaluate/layout.h"
@@ -46,9 +45,8 @@ struct PassBuckets {
 std::unique_ptr<PackedPass> MakeTensorPass(const Model& model, const GpuHelp& help,
                                            const PassBuckets& buckets);
 
-// By matrix products and the row kernels of kernels.h: a CPU model of up to 32 bits, computing in
-// float32. With CpuProducts::kLibrary the weights' dtype must be one that the CPU multiplies in.
-std::unique_ptr<PackedPass> MakeCpuPass(const Model& model, CpuProducts products);
+// By our own matrix products and row kernels: a CPU model of up to 32 bits, computing in float32.
+std::unique_ptr<PackedPass> MakeCpuPass(const Model& model);
 
 }  // namespace epo
 

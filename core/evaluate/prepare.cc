@@ -202,12 +202,6 @@ std::vector<std::shared_ptr<const Prepared>> PromptReader::Read(
   const c10::Device device = model_.weights().device();
   std::vector<PrepareRequest> requests(wanted.begin(), wanted.end());
   while (std::ssize(requests) % bucket_ != 0) requests.push_back(wanted.back());
-  if (device.is_cpu() && !UsesPackedProduct(model_.weights().embedding)) {
-    int64_t total = 0;
-    for (const PrepareRequest& request : wanted) total += std::ssize(request.prompt);
-    const int64_t missing = RoundUp(total, kLibraryRows) - total;
-    if (missing > 0) requests.push_back({Prompt(missing, 0), wanted.back().objective, false});
-  }
 
   Shape shape;
   shape.gradients = wanted[0].gradients;

@@ -34,8 +34,7 @@ struct Row {
   std::vector<std::pair<int, size_t>> ranks;
 };
 
-// The gradients of `rows`, float32 [at least as many, vocab]; rows past the last are to be ignored.
-// A handful of operations, however many rows.
+// The gradients of `rows`, float32 [rows, vocab]. A handful of operations, however many rows.
 at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
   const Weights& weights = model.weights();
   const c10::ScalarType wide = AccumulationType(weights.dtype());
@@ -55,15 +54,9 @@ at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
   const auto column = [&](const std::vector<double>& values) {
     return ToDevice(values, weights.device()).to(wide).unsqueeze(1);
   };
-  at::Tensor directions =
+  const at::Tensor directions =
       (at::stack(of_cross_entropy).to(wide) * column(penalties) - at::stack(of_target))
           .to(weights.compute_dtype());
-  // On a CPU the library's product gets the same number of rows always, so that a row's sums do not
-  // depend on the company it has.
-  if (weights.device().is_cpu() && !UsesPackedProduct(weights.embedding)) {
-    directions = at::constant_pad_nd(
-        directions, {0, 0, 0, static_cast<int64_t>(kRowsAtOnce) - directions.size(0)});
-  }
   at::Tensor gradients = Product(directions, weights.embedding).to(wide);
   if (!predicted.empty()) {
     gradients.index_add_(0, ToDevice(predicted, weights.device()),

@@ -4,8 +4,6 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "core/model/device.h"
-
 namespace epo {
 namespace {
 
@@ -51,9 +49,7 @@ class Linear : public torch::autograd::Function<Linear> {
 }  // namespace
 
 bool UsesPackedProduct(const at::Tensor& weight) {
-  static const bool native = CpuComputesBFloat16();
-  return weight.is_cpu() && weight.scalar_type() != at::kDouble &&
-         !(native && weight.scalar_type() == at::kBFloat16);
+  return weight.is_cpu() && weight.scalar_type() != at::kDouble;
 }
 
 StoredMatrix Stored(const at::Tensor& weight) {

@@ -11,14 +11,8 @@
 namespace epo {
 
 // Whether products with `weight` are made by packed_product.h, which computes in float32: on a CPU,
-// for up to 32 bits, unless the CPU multiplies the type natively. A row's result is then the same
-// bits whatever other rows there are.
+// for up to 32 bits. A row's result is then the same bits whatever other rows there are.
 bool UsesPackedProduct(const at::Tensor& weight);
-
-// Where they are the library's, it is given a multiple of this many rows. MKL's float32 product
-// then gives each row the same sums whatever else is in the batch: it has other kernels for a few
-// rows, and the same order of additions for 12 and more.
-inline constexpr int64_t kLibraryRows = 16;
 
 // A float32, bfloat16 or float16 matrix of a CPU model with contiguous rows, as packed_product.h
 // wants it.

@@ -314,21 +314,31 @@ void Dispatch(const float* x, int64_t rows, const StoredMatrix& weight, const fl
 
 }  // namespace
 
-bool PackedProduct::CpuIsWide() { return __builtin_cpu_supports("avx512f") != 0; }
+PackedProduct::Units PackedProduct::ThisCpu() {
+  return {.wide = __builtin_cpu_supports("avx512f") != 0, .tiles = AmxProduct::Available()};
+}
 
-PackedProduct::PackedProduct(bool wide)
-    : wide_(wide), packed_(std::make_unique<float[]>(kBlockOut * kBlockIn)) {}
+PackedProduct::PackedProduct(const Units& units)
+    : units_(units), packed_(std::make_unique<float[]>(kBlockOut * kBlockIn)) {}
 PackedProduct::~PackedProduct() = default;
+
+bool PackedProduct::ByTiles(const StoredMatrix& weight) const {
+  return units_.tiles && weight.type == StoredMatrix::Type::kBFloat16;
+}
 
 void PackedProduct::Multiply(const float* x, int64_t rows, const StoredMatrix& weight,
                              const float* bias, Into into, float* y, int64_t stride) {
-  Dispatch</*backward=*/false>(x, rows, weight, bias, into, y, stride, wide_, packed_.get());
+  if (ByTiles(weight)) {
+    return tiles_.Multiply(x, rows, weight, bias, into == Into::kAdd, y, stride);
+  }
+  Dispatch</*backward=*/false>(x, rows, weight, bias, into, y, stride, units_.wide, packed_.get());
 }
 
 void PackedProduct::MultiplyBackward(const float* gradient, int64_t rows,
                                      const StoredMatrix& weight, float* y, int64_t stride) {
+  if (ByTiles(weight)) return tiles_.MultiplyBackward(gradient, rows, weight, y, stride);
   Dispatch</*backward=*/true>(gradient, rows, weight, /*bias=*/nullptr, Into::kSet, y, stride,
-                              wide_, packed_.get());
+                              units_.wide, packed_.get());
 }
 
 }  // namespace epo

@@ -5,18 +5,10 @@
 #include <cstdint>
 #include <memory>
 
-namespace epo {
+#include "core/model/amx_product.h"
+#include "core/model/stored_matrix.h"
 
-// A weight as it is stored, [out, in], or a part of one; `stride` elements from row to row.
-// Borrowed.
-struct StoredMatrix {
-  enum class Type { kFloat32, kBFloat16, kFloat16 };
-  const void* data = nullptr;
-  Type type = Type::kFloat32;
-  int64_t out = 0;
-  int64_t in = 0;
-  int64_t stride = 0;
-};
+namespace epo {
 
 // y = x W^T + b, and its gradient's g W, in float32, on the calling thread. W is read as it is
 // stored, in blocks that are widened and transposed into scratch memory that stays in the cache, so
@@ -24,14 +16,23 @@ struct StoredMatrix {
 // and columns there are: a row's result does not depend on its company. bench/epo_kernels.cc
 // compares it with the library's.
 //
+// bfloat16 weights are multiplied by AmxProduct where there is one; what they are multiplied with
+// is then rounded to bfloat16 too.
+//
 // One thread at a time for each object.
 class PackedProduct {
  public:
-  // With `wide` by vectors of 16 float32 (AVX-512) instead of eight, which changes no bit.
-  explicit PackedProduct(bool wide = CpuIsWide());
-  ~PackedProduct();
+  // What of the CPU is used beside AVX2.
+  struct Units {
+    // Vectors of 16 float32 (AVX-512) instead of eight, which changes no bit.
+    bool wide = false;
+    bool tiles = false;
+  };
+  // All that this CPU has.
+  static Units ThisCpu();
 
-  static bool CpuIsWide();
+  explicit PackedProduct(const Units& units = ThisCpu());
+  ~PackedProduct();
 
   // What y gets.
   enum class Into {
@@ -48,7 +49,11 @@ class PackedProduct {
                         int64_t stride);
 
  private:
-  const bool wide_;
+  // Whether `weight` is AmxProduct's.
+  bool ByTiles(const StoredMatrix& weight) const;
+
+  const Units units_;
+  AmxProduct tiles_;
   const std::unique_ptr<float[]> packed_;
 };
 

@@ -11,7 +11,7 @@ namespace {
 at::Tensor Multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                     PackedProduct::Into into = PackedProduct::Into::kSet, at::Tensor y = {}) {
   if (!y.defined()) y = at::randn({x.size(0), weight.size(0)});
-  PackedProduct product;
+  PackedProduct product({.wide = PackedProduct::ThisCpu().wide});
   product.Multiply(x.const_data_ptr<float>(), x.size(0), Stored(weight),
                    bias.defined() ? bias.const_data_ptr<float>() : nullptr, into,
                    y.mutable_data_ptr<float>(), y.size(1));
@@ -54,8 +54,9 @@ TEST(PackedProductTest, BackwardEqualsTheExactOne) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
       const at::Tensor weight = at::randn({out, in}).to(dtype);
       at::Tensor y = at::empty({rows, in});
-      PackedProduct().MultiplyBackward(gradient.const_data_ptr<float>(), rows, Stored(weight),
-                                       y.mutable_data_ptr<float>(), in);
+      PackedProduct({.wide = PackedProduct::ThisCpu().wide})
+          .MultiplyBackward(gradient.const_data_ptr<float>(), rows, Stored(weight),
+                            y.mutable_data_ptr<float>(), in);
       ExpectClose(y, at::mm(gradient.to(at::kDouble), weight.to(at::kDouble)));
     }
   }
@@ -63,9 +64,9 @@ TEST(PackedProductTest, BackwardEqualsTheExactOne) {
 
 // Tails of twelve rows and of 32 columns, several blocks of depth and of columns.
 TEST(PackedProductTest, TheWidthOfVectorsChangesNoBit) {
-  if (!PackedProduct::CpuIsWide()) GTEST_SKIP() << "this CPU has no AVX-512";
-  PackedProduct narrow(/*wide=*/false);
-  PackedProduct wide(/*wide=*/true);
+  if (!PackedProduct::ThisCpu().wide) GTEST_SKIP() << "this CPU has no AVX-512";
+  PackedProduct narrow({.wide = false});
+  PackedProduct wide({.wide = true});
   for (const int64_t rows : {1, 5, 12, 13, 23, 36}) {
     for (const auto& [out, in] :
          {std::pair{32, 64}, {96, 577}, {200, 1200}, {17, 9}, {16, 3}, {113, 48}}) {
@@ -92,6 +93,51 @@ TEST(PackedProductTest, TheWidthOfVectorsChangesNoBit) {
                                   y.mutable_data_ptr<float>(), in);
       }
       EXPECT_TRUE(a.equal(b)) << rows << " x " << out << " x " << in;
+    }
+  }
+}
+
+// Against exact products of what is left once x is rounded as the tiles round it.
+TEST(PackedProductTest, TilesEqualTheExactOneAndARowsBitsDependOnNothingElse) {
+  if (!PackedProduct::ThisCpu().tiles) GTEST_SKIP() << "this CPU has no AMX";
+  PackedProduct product;
+  for (const int64_t rows : {1, 15, 32, 33, 70}) {
+    for (const auto& [out, in] : {std::pair{32, 64},
+                                  {96, 577},
+                                  {200, 3200},
+                                  {17, 9},
+                                  {16, 3},
+                                  {113, 48},
+                                  {50, 1536},
+                                  {112, 1537}}) {
+      const at::Tensor x = at::randn({rows, in});
+      const at::Tensor rounded = x.to(at::kBFloat16);
+      const at::Tensor bias = at::randn({out});
+      // Part of a larger one: rows do not stand one after another.
+      const at::Tensor weight = at::randn({out, in + 6}).to(at::kBFloat16).narrow(1, 2, in);
+      for (const auto into : {PackedProduct::Into::kSet, PackedProduct::Into::kAdd}) {
+        const at::Tensor before = at::randn({rows, out + 3});
+        const at::Tensor y = before.clone();
+        const auto multiply = [&](int64_t first, int64_t count, const at::Tensor& to) {
+          product.Multiply(x.const_data_ptr<float>() + first * in, count, Stored(weight),
+                           bias.const_data_ptr<float>(), into,
+                           to.mutable_data_ptr<float>() + first * (out + 3), out + 3);
+        };
+        multiply(0, rows, y);
+        at::Tensor exact = Exact(rounded, weight) + bias;
+        if (into == PackedProduct::Into::kAdd) exact = exact + before.narrow(1, 0, out);
+        const double scale = std::sqrt(static_cast<double>(in));
+        ExpectClose(y.narrow(1, 0, out) / scale, exact / scale);
+        EXPECT_TRUE(y.narrow(1, out, 3).equal(before.narrow(1, out, 3)));
+        const at::Tensor alone = before.clone();
+        for (int64_t r = 0; r < rows; ++r) multiply(r, 1, alone);
+        EXPECT_TRUE(alone.equal(y)) << rows << " x " << out << " x " << in;
+      }
+      const at::Tensor gradient = at::randn({rows, out});
+      const at::Tensor y = at::empty({rows, in});
+      product.MultiplyBackward(gradient.const_data_ptr<float>(), rows, Stored(weight),
+                               y.mutable_data_ptr<float>(), in);
+      ExpectClose(y, at::mm(gradient.to(at::kBFloat16).to(at::kDouble), weight.to(at::kDouble)));
     }
   }
 }
