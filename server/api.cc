@@ -102,7 +102,7 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
     const LogScope scope({.job = job.id()});
     spdlog::info("job {} created: layer {} neuron {}, {} iterations", job.id(),
                  spec->objective.layer, spec->objective.neuron, spec->options.iterations);
-    scheduler_.Submit(created->job, *std::move(spec), /*checkpoint=*/"");
+    scheduler_.Submit({.job = created->job, .spec = *std::move(spec)});
   }
   return std::move(created->job);
 }

@@ -22,6 +22,10 @@ class ForwardingStore : public Store {
     return store_->CreateJob(job, request_id, request, max_waiting);
   }
   absl::Status UpdateJob(const v1::Job& job) override { return store_->UpdateJob(job); }
+  absl::Status NoteRound(const std::vector<std::string>& ids,
+                         const std::vector<v1::Job>& begun) override {
+    return store_->NoteRound(ids, begun);
+  }
   absl::Status AppendStep(const StepRecord& record) override { return store_->AppendStep(record); }
   absl::Status DeleteJob(const std::string& id) override { return store_->DeleteJob(id); }
   absl::StatusOr<v1::Job> GetJob(const std::string& id) const override {
@@ -32,6 +36,9 @@ class ForwardingStore : public Store {
   }
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
     return store_->UnfinishedJobs();
+  }
+  absl::StatusOr<std::vector<std::string>> NotedRound() const override {
+    return store_->NotedRound();
   }
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
     return store_->CountJobs();

@@ -39,6 +39,21 @@ absl::Status JobNotPaused(const v1::Job& job) {
       absl::StrCat("is ", v1::Job::State_Name(job.state()), ", so there is nothing to resume"));
 }
 
+absl::Status JobKillsServers(const v1::Job& job, int max_attempts) {
+  return MakeError(
+      absl::StatusCode::kAborted,
+      absl::StrCat("the server died ", job.crashes(), job.crashes() == 1 ? " time" : " times",
+                   " in a step of this job, the last time in iteration ",
+                   job.completed_iterations(), ", and --max-attempts is ", max_attempts,
+                   "; its steps are kept. See the server's log and the system's for why (out of "
+                   "memory?); then submit it again, smaller if that was why"),
+      "MAX_ATTEMPTS_REACHED",
+      {{"id", job.id()},
+       {"crashes", absl::StrCat(job.crashes())},
+       {"max_attempts", absl::StrCat(max_attempts)},
+       {"iteration", absl::StrCat(job.completed_iterations())}});
+}
+
 absl::Status JobDeadlineExceeded(const v1::Job& job) {
   const std::string deadline = google::protobuf::util::TimeUtil::ToString(job.spec().deadline());
   return MakeError(

@@ -24,6 +24,9 @@ absl::Status JobNotEnded(const v1::Job& job);
 absl::Status JobPaused(const v1::Job& job);
 absl::Status JobNotPaused(const v1::Job& job);
 
+// ABORTED: the error of a job whose steps were under way when a server died, too often.
+absl::Status JobKillsServers(const v1::Job& job, int max_attempts);
+
 // DEADLINE_EXCEEDED: the error of a job whose deadline has passed.
 absl::Status JobDeadlineExceeded(const v1::Job& job);
 

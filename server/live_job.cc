@@ -2,7 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "server/clock.h"
@@ -10,14 +13,47 @@
 #include "server/status.h"
 
 namespace epo {
+namespace {
 
-void JobLedger::MarkRunning(LiveJob& live) {
-  const LogScope scope(live.log_fields());
-  live.job.set_state(v1::Job::RUNNING);
-  if (!live.job.has_start_time()) *live.job.mutable_start_time() = NowTimestamp();
-  // Not retried: the first step carries the same row.
-  if (absl::Status status = store_.UpdateJob(live.job); !status.ok()) Refused(live, status);
-  spdlog::info("job {} runs from iteration {}", live.job.id(), live.job.completed_iterations());
+// Who writes when it is no single job. No id has a space.
+constexpr char kRound[] = "the next round";
+
+}  // namespace
+
+absl::Status JobLedger::Begin(const std::vector<LiveJob*>& round) {
+  std::vector<std::string> ids;
+  std::vector<LiveJob*> beginners;
+  std::vector<v1::Job> begun;
+  for (LiveJob* live : round) {
+    ids.push_back(live->job.id());
+    if (live->job.state() == v1::Job::RUNNING) continue;
+    beginners.push_back(live);
+    v1::Job& job = begun.emplace_back(live->job);
+    job.set_state(v1::Job::RUNNING);
+    if (!job.has_start_time()) *job.mutable_start_time() = NowTimestamp();
+    if (!live->attempted) job.set_attempts(job.attempts() + 1);
+  }
+  std::sort(ids.begin(), ids.end());
+  if (begun.empty() && ids == noted_) return absl::OkStatus();
+  if (absl::Status status = store_.NoteRound(ids, begun); !status.ok()) {
+    Refused(kRound, status);
+    return status;
+  }
+  Accepted(kRound);
+  noted_ = std::move(ids);
+  for (size_t i = 0; i < begun.size(); ++i) {
+    LiveJob& live = *beginners[i];
+    live.job = std::move(begun[i]);
+    live.attempted = true;
+    const LogScope scope(live.log_fields());
+    spdlog::info("job {} runs from iteration {}", live.job.id(), live.job.completed_iterations());
+  }
+  return absl::OkStatus();
+}
+
+void JobLedger::Rest() {
+  // Not reported: until it succeeds, a crash is blamed on those that were at work last.
+  if (!noted_.empty() && store_.NoteRound({}, {}).ok()) noted_.clear();
 }
 
 void JobLedger::Record(LiveJob& live, const StepReport& report, double round_seconds,
@@ -26,6 +62,7 @@ void JobLedger::Record(LiveJob& live, const StepReport& report, double round_sec
   job.set_completed_iterations(live.run->completed_iterations());
   job.set_evaluations(job.evaluations() + static_cast<int64_t>(report.iteration.ids.size()));
   job.set_run_seconds(job.run_seconds() + run_seconds);
+  if (absl::Seconds(job.run_seconds() - live.run_seconds_before) >= probation_) job.clear_crashes();
   if (live.run->done()) {
     job.set_state(v1::Job::SUCCEEDED);
     *job.mutable_end_time() = NowTimestamp();
@@ -66,19 +103,19 @@ void JobLedger::Save(LiveJob& live) {
   const LogScope scope(live.log_fields());
   if (live.unsaved_step.has_value()) {
     if (absl::Status status = store_.AppendStep(*live.unsaved_step); !status.ok()) {
-      return Refused(live, status);
+      return Refused(live.job.id(), status);
     }
     feeds_.Publish(live.job.id(), MakeStepUpdate(std::move(live.unsaved_step->step)));
     live.unsaved_step.reset();
   }
   if (live.unsaved_state.has_value()) {
     if (absl::Status status = store_.UpdateJob(*live.unsaved_state); !status.ok()) {
-      return Refused(live, status);
+      return Refused(live.job.id(), status);
     }
     live.unsaved_state.reset();
     feeds_.NoteChange(live.job.id());
   }
-  Accepted(live);
+  Accepted(live.job.id());
   if (IsTerminal(live.job.state())) Announce(live);
   Answer(live);
 }
@@ -97,19 +134,21 @@ void JobLedger::Announce(LiveJob& live) {
                job.has_error() ? ": " : "", job.error().message());
 }
 
-void JobLedger::Refused(const LiveJob& live, const absl::Status& status) {
+void JobLedger::Refused(const std::string& writer, const absl::Status& status) {
   next_try_ = absl::Now() + retry_;
   // Once, not at each try and for each job.
   const bool news = refused_.empty();
-  refused_.insert(live.job.id());
+  refused_.insert(writer);
   if (!news) return;
-  spdlog::error("job {} waits: the store refused a write, which is tried again every {}: {}",
-                live.job.id(), absl::FormatDuration(retry_), Describe(status));
+  spdlog::error("{} waits: the store refused a write, which is tried again every {}: {}",
+                writer == kRound ? writer : "job " + writer, absl::FormatDuration(retry_),
+                Describe(status));
   if (store_writes_) store_writes_(status);
 }
 
-void JobLedger::Accepted(const LiveJob& live) {
-  if (refused_.erase(live.job.id()) == 0 || !refused_.empty()) return;
+void JobLedger::Accepted(const std::string& writer) {
+  // Whoever it is, the store takes writes. A round need not come again.
+  if (refused_.erase(kRound) + refused_.erase(writer) == 0 || !refused_.empty()) return;
   spdlog::info("the store takes writes again");
   if (store_writes_) store_writes_(absl::OkStatus());
 }

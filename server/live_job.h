@@ -39,6 +39,12 @@ struct LiveJob {
   absl::Time deadline = absl::InfiniteFuture();
   // Of the call that created the job; empty after a restart.
   std::string traceparent;
+  // This server cannot run it: it is kept for one that can.
+  bool held = false;
+  // Its attempt in this process has begun.
+  bool attempted = false;
+  // Its run_seconds when this process took it.
+  double run_seconds_before = 0;
   // What the store has not taken yet, in this order. A job with any of these makes no further step.
   std::optional<StepRecord> unsaved_step;
   std::optional<v1::Job> unsaved_state;
@@ -49,6 +55,8 @@ struct LiveJob {
 
   LogFields log_fields() const { return {job.id(), job.client(), traceparent}; }
   bool unsaved() const { return unsaved_step.has_value() || unsaved_state.has_value(); }
+  // It was at work when a server died.
+  bool suspect() const { return job.crashes() > 0; }
   bool runnable() const { return run != nullptr && !unsaved() && !gone; }
   // Rows of the iterations that are left.
   double rows_left() const {
@@ -69,18 +77,24 @@ class JobLedger {
   // Is told with what error the store has begun to refuse writes; OK: it takes them again.
   using StoreWrites = std::function<void(const absl::Status&)>;
 
-  // All of it must outlive the ledger. `retry`: how long to wait after a refusal. `store_writes`
-  // may be empty.
+  // All of it must outlive the ledger. `retry`: how long to wait after a refusal. `probation`: so
+  // much of the device's time in this process clears a job of its crashes. `store_writes` may be
+  // empty.
   JobLedger(const Converter& converter, Store& store, JobFeeds& feeds, absl::Duration retry,
-            StoreWrites store_writes)
+            absl::Duration probation, StoreWrites store_writes)
       : converter_(converter),
         store_(store),
         feeds_(feeds),
         retry_(retry),
+        probation_(probation),
         store_writes_(std::move(store_writes)) {}
 
-  // A step of the job, which was QUEUED, is about to run.
-  void MarkRunning(LiveJob& live);
+  // A step of each of the jobs, which are QUEUED or RUNNING, is about to run: notes so in the
+  // store. On an error none may run; it can be tried again at next_try().
+  absl::Status Begin(const std::vector<LiveJob*>& round);
+
+  // No step is about to run.
+  void Rest();
 
   // `live.run` has made a step: of a round that took `round_seconds`, of which `run_seconds` are
   // the job's own share.
@@ -95,23 +109,30 @@ class JobLedger {
   // Tries to persist and publish what is pending of a job; sets `gone` once that includes its end.
   void Save(LiveJob& live);
 
+  // Whether the store has anybody for at work.
+  bool at_work() const { return !noted_.empty(); }
+
   // When to try again after the last refusal.
   absl::Time next_try() const { return next_try_; }
 
  private:
   void Announce(LiveJob& live);
   void Answer(LiveJob& live);
-  void Refused(const LiveJob& live, const absl::Status& status);
-  void Accepted(const LiveJob& live);
+  // `writer`: a job's id, or kRound.
+  void Refused(const std::string& writer, const absl::Status& status);
+  void Accepted(const std::string& writer);
 
   const Converter& converter_;
   Store& store_;
   JobFeeds& feeds_;
   const absl::Duration retry_;
+  const absl::Duration probation_;
   absl::Time next_try_ = absl::InfinitePast();
   const StoreWrites store_writes_;
-  // The jobs whose last write was refused.
+  // Those whose last write was refused.
   absl::flat_hash_set<std::string> refused_;
+  // The jobs that the store has for those at work.
+  std::vector<std::string> noted_;
 };
 
 }  // namespace epo

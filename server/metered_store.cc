@@ -45,6 +45,14 @@ class MeteredStore final : public ForwardingStore {
     return status;
   }
 
+  absl::Status NoteRound(const std::vector<std::string>& ids,
+                         const std::vector<v1::Job>& begun) override {
+    size_t bytes = 0;
+    for (const std::string& id : ids) bytes += id.size();
+    for (const v1::Job& job : begun) bytes += job.ByteSizeLong();
+    return Measure(Write::kRound, bytes, [&] { return ForwardingStore::NoteRound(ids, begun); });
+  }
+
   absl::Status AppendStep(const StepRecord& record) override {
     const size_t bytes = record.job.ByteSizeLong() + record.step.ByteSizeLong() +
                          record.iteration.ByteSizeLong() + record.checkpoint.size();

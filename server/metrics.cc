@@ -259,7 +259,7 @@ Metrics::Metrics() : state_(std::make_unique<State>()) {
     s.AddMethod(method->name(), method->server_streaming());
   }
   s.AddMethod(kOther, /*streams=*/true);
-  for (const char* kind : {"create", "update", "step", "delete"}) {
+  for (const char* kind : {"create", "update", "step", "delete", "round"}) {
     const prometheus::Labels labels = {{"kind", kind}};
     s.writes.push_back({&s.commit_seconds.Add(labels, CommitSeconds()), &s.commit_bytes.Add(labels),
                         &s.refusals.Add(labels)});
@@ -268,7 +268,7 @@ Metrics::Metrics() : state_(std::make_unique<State>()) {
   s.jobs_ended.Add({{"state", "cancelled"}, {"reason", "cancelled"}});
   // A counter that is there from the start has an increase when it becomes 1.
   for (const char* reason :
-       {"deadline_exceeded", "internal", "model_changed", "resource_exhausted"}) {
+       {"deadline_exceeded", "internal", "max_attempts_reached", "resource_exhausted"}) {
     s.jobs_ended.Add({{"state", "failed"}, {"reason", reason}});
   }
   for (const char* code : {"INTERNAL", "RESOURCE_EXHAUSTED"}) {

@@ -80,6 +80,11 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->check(CLI::Range(1, 100'000).description(""))
       ->type_name("N")
       ->capture_default_str();
+  app.add_option("--max-attempts", options.max_attempts,
+                 "A job whose steps were under way when the server died fails after so many times")
+      ->check(CLI::Range(1, 1'000'000).description(""))
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option_function<std::string>(
          "--drain-timeout",
          [&options](const std::string& text) {

@@ -29,6 +29,8 @@ struct ServerOptions {
   absl::Duration retention = absl::InfiniteDuration();
   // Jobs that share the device; the others are queued.
   int max_concurrent_jobs = 64;
+  // So many crashes of the server in a job's steps make the job FAILED.
+  int max_attempts = 3;
   // How long a drain may take.
   absl::Duration drain_timeout = absl::Seconds(30);
   std::string log_level = "info";

@@ -6,60 +6,74 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "server/clock.h"
+#include "server/job_state.h"
 #include "server/log.h"
 #include "server/status.h"
 
 namespace epo {
 namespace {
 
-// The search of a stored job, if this server can continue it.
-absl::StatusOr<SearchSpec> ParseStored(const Converter& converter, const v1::Job& job) {
-  const Model& model = converter.model();
-  if (job.model_fingerprint() != model.fingerprint()) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     "the job ran on a model with fingerprint " + job.model_fingerprint() +
-                         ", but this server serves " + model.name() + " with fingerprint " +
-                         model.fingerprint(),
-                     "MODEL_CHANGED",
-                     {{"job_fingerprint", job.model_fingerprint()},
-                      {"model", model.name()},
-                      {"model_fingerprint", model.fingerprint()}});
-  }
+// OK, or why the job, which has its crashes counted, cannot go on.
+absl::Status ParseStored(const Converter& converter, const v1::Job& job, int max_attempts,
+                         SearchSpec& spec) {
+  if (job.crashes() >= max_attempts) return JobKillsServers(job, max_attempts);
+  // What a job of another model asks for is for a server with that model to judge.
+  if (job.model_fingerprint() != converter.model().fingerprint()) return absl::OkStatus();
   FieldViolations violations;
-  SearchSpec spec = converter.ParseSpec(job.spec(), "spec", violations);
-  if (!violations.empty()) return InvalidFields(violations);
-  return spec;
+  spec = converter.ParseSpec(job.spec(), "spec", violations);
+  return violations.empty() ? absl::OkStatus() : InvalidFields(violations);
+}
+
+void CountCrash(v1::Job& job) {
+  job.set_crashes(job.crashes() + 1);
+  spdlog::warn("job {} was at work in iteration {} when the last server died, crash {}", job.id(),
+               job.completed_iterations(), job.crashes());
+}
+
+void Fail(v1::Job& job, const absl::Status& error) {
+  spdlog::warn("job {} cannot be continued: {}", job.id(), Describe(error));
+  job.set_state(v1::Job::FAILED);
+  *job.mutable_error() = ToRpcStatus(error);
+  *job.mutable_end_time() = NowTimestamp();
 }
 
 }  // namespace
 
 absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFeeds& feeds,
-                                Scheduler& scheduler) {
+                                Scheduler& scheduler, int max_attempts) {
   absl::StatusOr<std::vector<v1::Job>> unfinished = store.UnfinishedJobs();
   if (!unfinished.ok()) return unfinished.status();
+  absl::StatusOr<std::vector<std::string>> noted = store.NotedRound();
+  if (!noted.ok()) return noted.status();
+  const absl::flat_hash_set<std::string> at_work(noted->begin(), noted->end());
   int live = 0;
+  bool takes_writes = true;
   for (v1::Job& job : *unfinished) {
     const LogScope scope({.job = job.id(), .client = job.client()});
-    absl::StatusOr<SearchSpec> spec = ParseStored(converter, job);
     const v1::Job::State before = job.state();
-    if (spec.ok()) {
-      if (before != v1::Job::PAUSED) job.set_state(v1::Job::QUEUED);
-    } else {
-      spdlog::warn("job {} cannot be continued: {}", job.id(), Describe(spec.status()));
-      job.set_state(v1::Job::FAILED);
-      *job.mutable_error() = ToRpcStatus(spec.status());
-      *job.mutable_end_time() = NowTimestamp();
-    }
+    if (before == v1::Job::RUNNING && at_work.contains(job.id())) CountCrash(job);
+    if (before != v1::Job::PAUSED) job.set_state(v1::Job::QUEUED);
+    Scheduler::Submission submission;
+    const absl::Status valid = ParseStored(converter, job, max_attempts, submission.spec);
+    if (!valid.ok()) Fail(job, valid);
     if (job.state() != before) {
-      if (absl::Status status = store.UpdateJob(job); !status.ok()) return status;
+      // One refusal is enough to know.
+      const absl::Status status = takes_writes ? store.UpdateJob(job) : absl::UnavailableError("");
+      if (!status.ok() && !absl::IsResourceExhausted(status) && !absl::IsUnavailable(status)) {
+        return status;
+      }
+      takes_writes = submission.stored = status.ok();
     }
-    if (!spec.ok()) continue;
+    if (!IsTerminal(job.state())) ++live;
+    if (IsTerminal(job.state()) && submission.stored) continue;
     absl::StatusOr<std::string> checkpoint = store.GetCheckpoint(job.id());
     if (!checkpoint.ok()) return checkpoint.status();
+    submission.checkpoint = *std::move(checkpoint);
     feeds.Open(job.id(), job.completed_iterations());
-    scheduler.Submit(std::move(job), *std::move(spec), *std::move(checkpoint));
-    ++live;
+    submission.job = std::move(job);
+    scheduler.Submit(std::move(submission));
   }
   return live;
 }

@@ -11,10 +11,12 @@
 namespace epo {
 
 // Hands every unfinished job in the store to `scheduler`, to continue from its checkpoint or, if it
-// is PAUSED, to be held as before. A job of another model, or one whose spec this server does not
-// accept, becomes FAILED. Returns how many are live.
+// is PAUSED or of another model, to be held. A job that was at work when the last process died has
+// one crash more; the `max_attempts`th makes it FAILED, as does a spec that this server does not
+// accept. What the store refuses for want of room, or for now, the scheduler writes later. Returns
+// how many are live.
 absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFeeds& feeds,
-                                Scheduler& scheduler);
+                                Scheduler& scheduler, int max_attempts);
 
 }  // namespace epo
 

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <exception>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
@@ -46,35 +48,47 @@ struct Inbox {
   bool empty() const { return submitted.empty() && requests.empty() && scores.empty() && !stop; }
 };
 
+// What a job of another model waits for.
+std::string MissingModel(const v1::Job& job, const Model& model) {
+  return absl::StrCat("another model: the job's has fingerprint ", job.model_fingerprint(),
+                      ", this server's, ", model.name(), ", has ", model.fingerprint());
+}
+
 class SchedulerImpl final : public Scheduler {
  public:
   SchedulerImpl(const Converter& converter, Store& store, JobFeeds& feeds,
                 EvaluatorFactory make_evaluator, const SchedulerOptions& options)
       : converter_(converter),
+        store_(store),
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
         queue_(options.max_active_jobs),
-        ledger_(converter, store, feeds, options.store_retry, options.store_writes),
+        ledger_(converter, store, feeds, options.store_retry, options.probation,
+                options.store_writes),
         budget_(options.round_rows),
         thread_([this] { RunThread(); }) {}
 
   ~SchedulerImpl() override { Stop(absl::InfiniteFuture()); }
 
-  void Submit(v1::Job job, SearchSpec spec, std::string checkpoint) override {
+  void Submit(Submission submission) override {
     auto live = std::make_unique<LiveJob>();
+    const v1::Job& job = submission.job;
+    const SearchOptions& options = submission.spec.options;
     live->share = {.client = job.client(),
                    .weight = PriorityWeight(PriorityOf(job.spec())),
-                   .cost = spec.options.population * (1 + spec.options.children_per_parent) *
-                           spec.options.tokens};
+                   .cost = options.population * (1 + options.children_per_parent) * options.tokens};
     if (job.spec().has_deadline()) live->deadline = ToTime(job.spec().deadline());
-    live->job = std::move(job);
-    live->spec = std::move(spec);
-    live->checkpoint = std::move(checkpoint);
+    live->run_seconds_before = job.run_seconds();
+    live->held = !RunsHere(job);
+    if (!submission.stored) live->unsaved_state = job;
+    live->job = std::move(submission.job);
+    live->spec = std::move(submission.spec);
+    live->checkpoint = std::move(submission.checkpoint);
     live->traceparent = LogScope::Current().traceparent;
     absl::MutexLock lock(&mutex_);
     // A job that comes too late is in the store, from where the next server continues it.
     if (inbox_.stop) return;
-    if (live->job.state() == v1::Job::QUEUED) queue_.Join(live->job, live->rows_left());
+    if (live->job.state() == v1::Job::QUEUED) JoinQueue(*live);
     inbox_.submitted.push_back(std::move(live));
   }
 
@@ -88,7 +102,10 @@ class SchedulerImpl final : public Scheduler {
     Ask(Wish::kResume, id, std::move(done));
   }
 
-  void Describe(v1::Job& job) const override { queue_.Describe(job); }
+  void Describe(v1::Job& job) const override {
+    queue_.Describe(job);
+    if (!IsTerminal(job.state()) && !RunsHere(job)) job.set_waits_for(MissingModel(job, model()));
+  }
 
   void ScorePrompts(std::vector<PrepareRequest> requests, std::function<bool()> abandoned,
                     ScoreDone done) override {
@@ -117,6 +134,8 @@ class SchedulerImpl final : public Scheduler {
       absl::MutexLock lock(&mutex_);
       inbox_.stop = true;
     }
+    // Also while a step that takes too long for the drain is still under way.
+    if (at_work_.exchange(false) && !store_.NoteRound({}, {}).ok()) at_work_ = true;
     if (!stopped_.WaitForNotificationWithDeadline(deadline)) return false;
     absl::MutexLock lock(&join_mutex_);
     if (thread_.joinable()) thread_.join();
@@ -124,6 +143,16 @@ class SchedulerImpl final : public Scheduler {
   }
 
  private:
+  const Model& model() const { return converter_.model(); }
+
+  bool RunsHere(const v1::Job& job) const {
+    return job.model_fingerprint() == model().fingerprint();
+  }
+
+  void JoinQueue(const LiveJob& live) {
+    if (!live.held) queue_.Join(live.job, live.rows_left());
+  }
+
   void Ask(Wish wish, const std::string& id, JobDone done) {
     {
       absl::MutexLock lock(&mutex_);
@@ -148,11 +177,12 @@ class SchedulerImpl final : public Scheduler {
       SaveAgain(/*force=*/stop);
       if (stop) break;
       EndOverdue();
-      ReleaseScores(scores_.Serve(*evaluator_, options_.round_rows));
+      ServeScores();
       RunRound();
       ForgetGone();
       Admit();
     }
+    if (at_work_) Rest();
     ReleaseScores(scores_.FailAll(ShuttingDown()));
     for (auto& [id, live] : jobs_) {
       if (live->unsaved()) {
@@ -173,9 +203,10 @@ class SchedulerImpl final : public Scheduler {
     absl::Time deadline = deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
     if (!unsaved_.empty()) deadline = std::min(deadline, ledger_.next_try());
     const auto runnable = [](const LiveJob* live) { return live->runnable(); };
-    if (!scores_.empty() || std::any_of(active_.begin(), active_.end(), runnable)) {
-      deadline = absl::InfinitePast();
+    if (std::any_of(active_.begin(), active_.end(), runnable)) {
+      deadline = std::min(deadline, round_refused_ ? ledger_.next_try() : absl::InfinitePast());
     }
+    if (!scores_.empty()) deadline = absl::InfinitePast();
     absl::MutexLock lock(&mutex_);
     mutex_.AwaitWithDeadline(absl::Condition(this, &SchedulerImpl::HasMail), deadline);
     Inbox inbox;
@@ -186,15 +217,25 @@ class SchedulerImpl final : public Scheduler {
 
   bool HasMail() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !inbox_.empty(); }
 
+  void ServeScores() {
+    if (scores_.empty()) return;
+    // No job is to blame for what becomes of them.
+    Rest();
+    ReleaseScores(scores_.Serve(*evaluator_, options_.round_rows));
+  }
+
   void ReleaseScores(int count) {
     absl::MutexLock lock(&mutex_);
     score_calls_ -= count;
   }
 
   void Enter(std::unique_ptr<LiveJob> live) {
-    const std::string& id = live->job.id();
+    const std::string id = live->job.id();
     if (live->deadline != absl::InfiniteFuture()) deadlines_.emplace(live->deadline, id);
-    jobs_[id] = std::move(live);
+    LiveJob& entered = *(jobs_[id] = std::move(live));
+    if (!entered.unsaved()) return;
+    ledger_.Save(entered);
+    Settle(entered);
   }
 
   void Obey(Inbox::Request& request) {
@@ -217,7 +258,7 @@ class SchedulerImpl final : public Scheduler {
         queue_.Leave(live.job.id());
         return Park(live, v1::Job::PAUSED);
       case Wish::kResume:
-        queue_.Join(live.job, live.rows_left());
+        JoinQueue(live);
         return Park(live, v1::Job::QUEUED);
     }
   }
@@ -298,12 +339,11 @@ class SchedulerImpl final : public Scheduler {
   }
 
   absl::Status MakeRun(LiveJob& live) {
-    const Model& model = converter_.model();
     if (live.checkpoint.empty()) {
-      live.run = Run::Create(model, live.spec.objective, live.spec.options);
+      live.run = Run::Create(model(), live.spec.objective, live.spec.options);
       return absl::OkStatus();
     }
-    auto run = Run::Restore(model, live.spec.objective, live.spec.options, live.checkpoint);
+    auto run = Run::Restore(model(), live.spec.objective, live.spec.options, live.checkpoint);
     live.checkpoint.clear();
     if (!run.ok()) return run.status();
     live.run = *std::move(run);
@@ -318,23 +358,38 @@ class SchedulerImpl final : public Scheduler {
       runnable.push_back(live);
       shares.push_back(&live->share);
     }
-    if (runnable.empty()) return;
+    if (runnable.empty()) return Rest();
+    if (round_refused_ && absl::Now() < ledger_.next_try()) return;
     std::vector<LiveJob*> round;
     for (size_t i : shares_.PickRound(shares, budget_.rows())) round.push_back(runnable[i]);
-    for (LiveJob* live : round) {
-      if (live->job.state() == v1::Job::QUEUED) ledger_.MarkRunning(*live);
-    }
+    // A suspect runs alone when its turn comes: so its next crash is its own, and nobody else's.
+    if (round[0]->suspect()) round.resize(1);
+    std::erase_if(round, [&](const LiveJob* live) { return live->suspect() && live != round[0]; });
+    if (!Begin(round)) return;
     const absl::Status status = Advance(round);
     if (status.ok()) return SetBudget([this] { budget_.Grow(); });
     if (absl::IsResourceExhausted(status)) return ShrinkRound(round, status);
     if (round.size() == 1) return End(*round[0], v1::Job::FAILED, status);
     spdlog::warn("a round of {} jobs failed, running each alone: {}", round.size(),
                  epo::Describe(status));
-    for (LiveJob* live : round) {
-      if (absl::Status alone = Advance({live}); !alone.ok()) {
-        End(*live, v1::Job::FAILED, alone);
-      }
-    }
+    for (LiveJob* live : round) AdvanceAlone(*live);
+  }
+
+  // Notes that the jobs are at work. False when the store refuses; they must then wait.
+  bool Begin(const std::vector<LiveJob*>& round) {
+    round_refused_ = !ledger_.Begin(round).ok();
+    if (!round_refused_) at_work_ = true;
+    return !round_refused_;
+  }
+
+  void Rest() {
+    ledger_.Rest();
+    at_work_ = ledger_.at_work();
+  }
+
+  void AdvanceAlone(LiveJob& live) {
+    if (!Begin({&live})) return;
+    if (absl::Status alone = Advance({&live}); !alone.ok()) End(live, v1::Job::FAILED, alone);
   }
 
   // The device's memory did not suffice for `round`.
@@ -352,9 +407,7 @@ class SchedulerImpl final : public Scheduler {
       for (LiveJob* other : active_) {
         if (other != live && other->runnable()) other->run->Release();
       }
-      if (absl::Status alone = Advance({live}); !alone.ok()) {
-        End(*live, v1::Job::FAILED, alone);
-      }
+      AdvanceAlone(*live);
     }
   }
 
@@ -423,6 +476,7 @@ class SchedulerImpl final : public Scheduler {
   }
 
   const Converter& converter_;
+  Store& store_;
   const EvaluatorFactory make_evaluator_;
   const SchedulerOptions options_;
   JobQueue queue_;
@@ -447,9 +501,13 @@ class SchedulerImpl final : public Scheduler {
   JobLedger ledger_;
   RowBudget budget_;
   Pace pace_;
+  // The store would not note who is at work.
+  bool round_refused_ = false;
   // The most that a token of a job's survivors was found to hold on the device.
   double bytes_per_row_ = 0;
 
+  // The store has somebody noted as at work.
+  std::atomic<bool> at_work_ = false;
   absl::Notification stopped_;
   absl::Mutex join_mutex_;
   std::thread thread_ ABSL_GUARDED_BY(join_mutex_);

@@ -35,6 +35,8 @@ struct SchedulerOptions {
   int max_score_calls = 64;
   // How long until a write that the store refused is tried again.
   absl::Duration store_retry = absl::Seconds(1);
+  // So much of the device's time without a crash clears a job that was at work when a server died.
+  absl::Duration probation = absl::Minutes(1);
   // Where rounds are counted; may be null. Must outlive the scheduler.
   Metrics* metrics = nullptr;
   // Told, on the model's thread, with what error the store has begun to refuse writes, and with OK
@@ -48,16 +50,27 @@ struct SchedulerOptions {
 // score calls are served. A job that makes a round fail becomes FAILED without touching the others;
 // a round for which the device's memory does not suffice is tried again with half of the rows.
 // While the store refuses writes, what could not be persisted is kept, one step a job, and tried
-// again; jobs with such a step wait.
+// again; jobs with such a step wait. A job that was at work when a server died runs its steps alone
+// until it has had some of the device's time, so that one that kills servers drags no other along.
 //
 // Thread-safe. Callbacks run on the model's thread and must return at once.
 class Scheduler {
  public:
   virtual ~Scheduler() = default;
 
-  // Queues a job that is in the store and has an open feed, or holds it if it is PAUSED.
-  // `checkpoint`: what Run::Save() gave after its last step; empty for none.
-  virtual void Submit(v1::Job job, SearchSpec spec, std::string checkpoint) = 0;
+  // A job that is in the store and has an open feed.
+  struct Submission {
+    v1::Job job;
+    // Valid for the model, unless the job is of another one.
+    SearchSpec spec;
+    // What Run::Save() gave after its last step; empty for none.
+    std::string checkpoint;
+    // Whether the store has the job's row as it is here; it gets it, otherwise, as soon as it takes
+    // it.
+    bool stored = true;
+  };
+  // Queues the job; one that is PAUSED, or of another model, is held.
+  virtual void Submit(Submission submission) = 0;
 
   // Each changes a live job's state after its step under way; `done` gets the job once that is
   // persisted. NOT_FOUND when no such job is live, UNAVAILABLE when the scheduler stops first.
@@ -69,7 +82,8 @@ class Scheduler {
   // Queues the job again. FAILED_PRECONDITION when it is not PAUSED.
   virtual void Resume(const std::string& id, JobDone done) = 0;
 
-  // Fills in what of a stored job only the scheduler knows: queue_position, estimated_start_time.
+  // Fills in what of a stored job only the scheduler knows: queue_position, estimated_start_time,
+  // waits_for.
   virtual void Describe(v1::Job& job) const = 0;
 
   using ScoreDone = std::function<void(absl::StatusOr<std::vector<Score>>)>;
@@ -79,7 +93,8 @@ class Scheduler {
   virtual void ScorePrompts(std::vector<PrepareRequest> requests, std::function<bool()> abandoned,
                             ScoreDone done) = 0;
 
-  // Finishes and persists the round under way, answers every waiting call and joins the thread.
+  // Finishes and persists the round under way, answers every waiting call and joins the thread. No
+  // job is to blame for what ends the process from now on.
   // False when the round takes longer than until `deadline`; it then still goes on. Idempotent.
   virtual bool Stop(absl::Time deadline = absl::InfiniteFuture()) = 0;
 };

@@ -175,7 +175,8 @@ class ServerImpl final : public Server {
     scheduler_ = MakeScheduler(
         *converter_, *store_, feeds_,
         [this] { return MeterEvaluator(Evaluator::Create(*model_, {}), metrics_); }, scheduling);
-    absl::StatusOr<int> recovered = RecoverJobs(*converter_, *store_, feeds_, *scheduler_);
+    absl::StatusOr<int> recovered =
+        RecoverJobs(*converter_, *store_, feeds_, *scheduler_, options_.max_attempts);
     if (!recovered.ok()) return recovered.status();
     if (*recovered > 0) spdlog::info("{} unfinished jobs continue", *recovered);
 
@@ -187,7 +188,8 @@ class ServerImpl final : public Server {
     service_.Serve(*api_);
     auto* health = grpc_->GetHealthCheckService();
     health->SetServingStatus(v1::EpoService::service_full_name(), true);
-    health->SetServingStatus(true);
+    // The server as a whole; without a name it would be the store, too.
+    health->SetServingStatus("", true);
     serving_ = true;
     spdlog::info("listening on {}{}", address_, options_.security.has_tls() ? " with TLS" : "");
     if (options_.security.insecure && !IsLoopback(options_.listen)) {

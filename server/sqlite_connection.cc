@@ -55,6 +55,12 @@ ALTER TABLE jobs ADD COLUMN client TEXT NOT NULL DEFAULT '';
 CREATE INDEX jobs_by_client ON jobs (client, seq);
 CREATE INDEX jobs_by_client_and_state ON jobs (client, state, seq);
 )sql",
+    // The jobs whose steps are under way.
+    R"sql(
+CREATE TABLE round_jobs (
+  job INTEGER PRIMARY KEY REFERENCES jobs (seq) ON DELETE CASCADE
+);
+)sql",
 };
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 

@@ -225,6 +225,25 @@ absl::Status SqliteStore::UpdateJob(const v1::Job& job) {
                });
 }
 
+absl::Status SqliteStore::NoteRound(const std::vector<std::string>& ids,
+                                    const std::vector<v1::Job>& begun) {
+  return Write(
+      "note the jobs of a round",
+      begun.empty() ? Durability::kProcessCrash : Durability::kPowerLoss,
+      [&](SqliteConnection& connection) {
+        for (const v1::Job& job : begun) {
+          if (!OverwriteJob(connection, job)) return UnknownJob(job.id());
+        }
+        connection.Query("DELETE FROM round_jobs").Run();
+        for (const std::string& id : ids) {
+          const std::optional<int64_t> seq = FindSeq(connection, id);
+          if (!seq) return UnknownJob(id);
+          connection.Query("INSERT INTO round_jobs (job) VALUES (?)").BindInt(1, *seq).Run();
+        }
+        return absl::OkStatus();
+      });
+}
+
 absl::Status SqliteStore::AppendStep(const StepRecord& record) {
   const std::string& id = record.job.id();
   const int index = record.step.index();
@@ -335,6 +354,17 @@ absl::StatusOr<std::vector<v1::Job>> SqliteStore::UnfinishedJobs() const {
       if (!jobs.emplace_back().ParseFromString(query.Blob(0))) return Damaged(operation);
     }
     return jobs;
+  });
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteStore::NotedRound() const {
+  using Ids = std::vector<std::string>;
+  return Read("read the last round", [](SqliteConnection& connection) -> absl::StatusOr<Ids> {
+    SqliteQuery query = connection.Query(
+        "SELECT id FROM jobs WHERE seq IN (SELECT job FROM round_jobs) ORDER BY seq");
+    Ids ids;
+    while (query.Next()) ids.push_back(query.Blob(0));
+    return ids;
   });
 }
 

@@ -25,12 +25,15 @@ class SqliteStore final : public Store {
   absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
                                     const std::string& request, int max_waiting) override;
   absl::Status UpdateJob(const v1::Job& job) override;
+  absl::Status NoteRound(const std::vector<std::string>& ids,
+                         const std::vector<v1::Job>& begun) override;
   absl::Status AppendStep(const StepRecord& record) override;
   absl::Status DeleteJob(const std::string& id) override;
 
   absl::StatusOr<v1::Job> GetJob(const std::string& id) const override;
   absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override;
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override;
+  absl::StatusOr<std::vector<std::string>> NotedRound() const override;
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override;
   absl::StatusOr<bool> HasRequest(const std::string& client,
                                   const std::string& request_id) const override;

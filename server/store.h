@@ -75,6 +75,12 @@ class Store {
   // Overwrites a job's row; a terminal state survives power loss.
   virtual absl::Status UpdateJob(const v1::Job& job) = 0;
 
+  // Notes whose steps the next round makes, in place of the note before; empty: no round is under
+  // way. `begun` are the new rows of those that begin with it; if there are any, all of it survives
+  // power loss.
+  virtual absl::Status NoteRound(const std::vector<std::string>& ids,
+                                 const std::vector<v1::Job>& begun) = 0;
+
   // Appends a step, its iteration, the checkpoint and the job's new row in one transaction; one
   // that ends the job survives power loss. FAILED_PRECONDITION unless the step's index is the
   // number of steps stored so far.
@@ -85,6 +91,9 @@ class Store {
   virtual absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const = 0;
   // Jobs that are not in a terminal state, oldest first: what a server continues at its start.
   virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const = 0;
+  // The ids that NoteRound() noted last, without those of deleted jobs: at a server's start, who
+  // was at work when the last process died.
+  virtual absl::StatusOr<std::vector<std::string>> NotedRound() const = 0;
   // How many jobs are in each state; a state without jobs may be left out.
   virtual absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const = 0;
   // Whether CreateJob() would take a request under this id for a repeat.

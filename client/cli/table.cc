@@ -97,6 +97,7 @@ std::string ObjectiveText(const v1::Objective& objective) {
 }
 
 std::string QueueText(const v1::Job& job, absl::Time now) {
+  if (!job.waits_for().empty()) return "held";
   if (job.queue_position() == 0) return "";
   std::string text = absl::StrCat(job.queue_position());
   if (job.has_estimated_start_time()) {
@@ -106,6 +107,9 @@ std::string QueueText(const v1::Job& job, absl::Time now) {
 }
 
 std::string StateText(const v1::Job& job, absl::Time now) {
+  if (!job.waits_for().empty()) {
+    return absl::StrCat(v1::Job::State_Name(job.state()), ", waits for ", Escape(job.waits_for()));
+  }
   const std::string queue = QueueText(job, now);
   return absl::StrCat(v1::Job::State_Name(job.state()), queue.empty() ? "" : ", place ", queue);
 }
@@ -140,6 +144,11 @@ std::vector<std::string> JobLines(const v1::Job& job) {
                                             job.has_estimated_start_time()
                                                 ? FormatRfc3339(job.estimated_start_time())
                                                 : "at a time not known yet"));
+  }
+  if (!job.waits_for().empty()) rows.emplace_back("waits for", Escape(job.waits_for()));
+  if (job.crashes() > 0) {
+    rows.emplace_back("crashes", absl::StrCat(job.crashes(), " of the server in its steps, in ",
+                                              job.attempts(), " attempts"));
   }
   if (!job.client().empty()) rows.emplace_back("client", Escape(job.client()));
   if (job.has_error()) rows.emplace_back("error", Escape(job.error().message()));

@@ -44,7 +44,8 @@ std::string ObjectiveText(const v1::Objective& objective);
 // "QUEUED, place 3, in 4m10s".
 std::string StateText(const v1::Job& job, absl::Time now);
 
-// The place and the time alone, "3, in 4m10s"; empty for a job that does not wait.
+// The place and the time alone, "3, in 4m10s"; "held" for a job that this server cannot run; empty
+// for one that does not wait.
 std::string QueueText(const v1::Job& job, absl::Time now);
 
 // The job as a two-column list of what people ask for.

@@ -7,7 +7,7 @@ import time
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 
 
 @pytest.fixture
@@ -128,19 +128,46 @@ def test_kill_and_restart(server, stubs, tiny):
     assert history(running, stubs, alone) == expected
 
 
-def test_another_model_does_not_continue_a_job(server, stubs, tiny, root):
-    first = server(tiny)
-    job = create(first, stubs, iterations=100_000).id
-    wait_for_step(first, stubs, job, 2)
+def test_a_job_waits_for_its_model(server, stubs, tiny, root, epo):
+    first = server(tiny, dtype="float64")
+    alone, job, other, paused = (create(first, stubs, iterations=n, seed=3).id for n in (1000, 1000, 100_000, 100_000))
+    assert list(watch(first, stubs, alone))[-1].ended.state == stubs.job.Job.SUCCEEDED
+    first.stub.PauseJob(stubs.service.PauseJobRequest(id=paused))
+    expected = history(first, stubs, alone)
+    fingerprint = get(first, stubs, job).model_fingerprint
     assert first.stop() == 0
+
     second = server(root / "tests/parity/llama-tiny", state_dir=first.state_dir)
-    failed = get(second, stubs, job)
-    assert failed.state == stubs.job.Job.FAILED
-    assert failed.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
-    assert failed.model_fingerprint in failed.error.message
-    info = error_details_pb2.ErrorInfo()
-    assert failed.error.details[0].Unpack(info) and info.reason == "MODEL_CHANGED"
-    assert len(history(second, stubs, job)) == failed.completed_iterations >= 2
+    own = create(second, stubs).id
+    assert list(watch(second, stubs, own))[-1].ended.state == stubs.job.Job.SUCCEEDED
+    for job_id, state in ((other, stubs.job.Job.QUEUED), (paused, stubs.job.Job.PAUSED)):
+        waiting = get(second, stubs, job_id)
+        assert waiting.state == state and not waiting.HasField("error")
+        assert fingerprint in waiting.waits_for and "llama-tiny" in waiting.waits_for
+        assert waiting.queue_position == 0 and not waiting.HasField("estimated_start_time")
+        assert waiting in list(second.stub.ListJobs(stubs.service.ListJobsRequest()).jobs)
+        assert len(history(second, stubs, job_id)) == waiting.completed_iterations
+    assert get(second, stubs, own).waits_for == ""
+    # A watch tells what it waits for.
+    stream = watch(second, stubs, other, after=get(second, stubs, other).completed_iterations)
+    assert next(stream).created.waits_for == get(second, stubs, other).waits_for
+    shown = epo("get", other, server=second).stdout
+    assert "waits for" in shown and fingerprint in shown
+    assert "held" in next(line for line in epo("list", server=second).stdout.splitlines() if other in line)
+    # It can be paused, cancelled and deleted there.
+    assert second.stub.PauseJob(stubs.service.PauseJobRequest(id=other)).state == stubs.job.Job.PAUSED
+    assert second.stub.ResumeJob(stubs.service.ResumeJobRequest(id=paused)).state == stubs.job.Job.QUEUED
+    assert second.stub.CancelJob(stubs.service.CancelJobRequest(id=other)).state == stubs.job.Job.CANCELLED
+    assert next(update for update in stream if update.HasField("ended")).ended.state == stubs.job.Job.CANCELLED
+    second.stub.DeleteJob(stubs.service.DeleteJobRequest(id=other))
+    done = get(second, stubs, job).completed_iterations
+    assert second.stop() == 0
+
+    third = server(tiny, dtype="float64", state_dir=first.state_dir)
+    assert [u.sequence for u in watch(third, stubs, job, after=done)][-1] == 1001
+    assert get(third, stubs, job).waits_for == ""
+    assert history(third, stubs, job) == expected
+    wait_for_step(third, stubs, paused, get(third, stubs, paused).completed_iterations + 2)
 
 
 def test_second_signal_stops_at_once(server, stubs, tiny):

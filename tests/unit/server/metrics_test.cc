@@ -31,11 +31,12 @@ TEST(Metrics, AFailedJobCountsUnderItsReason) {
   Metrics metrics;
   metrics.JobEnded(FailedJob(absl::ResourceExhaustedError("the device is full")));
   metrics.JobEnded(
-      FailedJob(MakeError(absl::StatusCode::kFailedPrecondition, "", "MODEL_CHANGED")));
+      FailedJob(MakeError(absl::StatusCode::kFailedPrecondition, "", "MAX_ATTEMPTS_REACHED")));
   metrics.JobEnded(FailedJob(absl::DeadlineExceededError("")));
   EXPECT_TRUE(
       Has(metrics, R"(epo_jobs_ended_total{reason="resource_exhausted",state="failed"} 1)"));
-  EXPECT_TRUE(Has(metrics, R"(epo_jobs_ended_total{reason="model_changed",state="failed"} 1)"));
+  EXPECT_TRUE(
+      Has(metrics, R"(epo_jobs_ended_total{reason="max_attempts_reached",state="failed"} 1)"));
   EXPECT_TRUE(Has(metrics, R"(epo_jobs_ended_total{reason="deadline_exceeded",state="failed"} 1)"));
 }
 
@@ -112,12 +113,19 @@ class TellingStore : public Store {
     return Created{job, false};
   }
   absl::Status UpdateJob(const v1::Job& /*job*/) override { return answer_; }
+  absl::Status NoteRound(const std::vector<std::string>& /*ids*/,
+                         const std::vector<v1::Job>& /*begun*/) override {
+    return answer_;
+  }
   absl::Status AppendStep(const StepRecord& /*record*/) override { return answer_; }
   absl::Status DeleteJob(const std::string& /*id*/) override { return answer_; }
   absl::StatusOr<v1::Job> GetJob(const std::string& /*id*/) const override { return v1::Job(); }
   absl::StatusOr<JobPage> ListJobs(const ListQuery& /*query*/) const override { return JobPage(); }
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
     return std::vector<v1::Job>();
+  }
+  absl::StatusOr<std::vector<std::string>> NotedRound() const override {
+    return std::vector<std::string>();
   }
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
     return std::map<v1::Job::State, int64_t>();

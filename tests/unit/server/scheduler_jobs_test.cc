@@ -109,7 +109,8 @@ class SchedulerJobsTest : public StoreDirTest {
   void Restart() {
     scheduler_->Stop();
     Start();
-    const auto recovered = RecoverJobs(converter_, *store_, feeds_, *scheduler_);
+    const auto recovered =
+        RecoverJobs(converter_, *store_, feeds_, *scheduler_, /*max_attempts=*/3);
     ASSERT_TRUE(recovered.ok()) << recovered.status();
   }
 
@@ -137,7 +138,7 @@ class SchedulerJobsTest : public StoreDirTest {
     job.set_model_fingerprint(model_->fingerprint());
     feeds_.Open(job.id(), 0);
     EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
-    scheduler_->Submit(job, std::move(spec), "");
+    scheduler_->Submit({.job = job, .spec = std::move(spec)});
     return job.id();
   }
 

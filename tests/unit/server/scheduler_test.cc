@@ -1,203 +1,19 @@
 #include "server/scheduler.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <filesystem>
+#include <cstdlib>
 #include <map>
-#include <memory>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
-#include "core/model/model.h"
-#include "server/forwarding_store.h"
-#include "server/recover.h"
+#include "tests/unit/server/scheduler_fixture.h"
 
 namespace epo {
 namespace {
-
-constexpr int kLayer = 2;
-// Rounds with this neuron fail, when a test says so.
-constexpr int kPoison = 7;
-
-enum class Fault { kNone, kStatus, kThrow };
-
-// The real evaluator, except that it fails for one objective.
-class FaultyEvaluator : public Evaluator {
- public:
-  FaultyEvaluator(std::unique_ptr<Evaluator> real, Fault fault)
-      : real_(std::move(real)), fault_(fault) {}
-
-  absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
-      std::span<const PrepareRequest> requests) override {
-    for (const PrepareRequest& request : requests) {
-      if (request.objective.neuron != kPoison || fault_ == Fault::kNone) continue;
-      if (fault_ == Fault::kThrow) throw std::runtime_error("the device threw");
-      return absl::ResourceExhaustedError("the device is full");
-    }
-    return real_->Prepare(requests);
-  }
-  absl::StatusOr<std::vector<TokenId>> Substitutes(
-      std::span<const SubstituteQuery> queries) override {
-    return real_->Substitutes(queries);
-  }
-  absl::StatusOr<std::vector<Score>> ScoreCandidates(
-      std::span<const Candidate> candidates) override {
-    return real_->ScoreCandidates(candidates);
-  }
-  void LimitRows(int max_rows) override { real_->LimitRows(max_rows); }
-  const EvaluatorCounters& counters() const override { return real_->counters(); }
-
- private:
-  const std::unique_ptr<Evaluator> real_;
-  const Fault fault_;
-};
-
-// The real store, except that it refuses writes while told so; keeps the order of the steps.
-class FaultyStore : public ForwardingStore {
- public:
-  explicit FaultyStore(std::unique_ptr<Store> real) : ForwardingStore(std::move(real)) {}
-
-  std::atomic<bool> full = false;
-  std::atomic<int> refused = 0;
-
-  std::vector<std::pair<std::string, int>> appended() const {
-    absl::MutexLock lock(&mutex_);
-    return appended_;
-  }
-
-  absl::Status UpdateJob(const v1::Job& job) override {
-    if (full) return Refuse();
-    return ForwardingStore::UpdateJob(job);
-  }
-  absl::Status AppendStep(const StepRecord& record) override {
-    if (full) return Refuse();
-    absl::Status status = ForwardingStore::AppendStep(record);
-    absl::MutexLock lock(&mutex_);
-    if (status.ok()) appended_.emplace_back(record.job.id(), record.step.index());
-    return status;
-  }
-
- private:
-  absl::Status Refuse() {
-    ++refused;
-    return absl::ResourceExhaustedError("disk full");
-  }
-
-  mutable absl::Mutex mutex_;
-  std::vector<std::pair<std::string, int>> appended_ ABSL_GUARDED_BY(mutex_);
-};
-
-class SchedulerTest : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    auto model = Model::Load(EPO_PHI_TINY, {.device = "cpu", .dtype = "float64"});
-    ASSERT_TRUE(model.ok()) << model.status();
-    model_ = model->release();
-  }
-  static void TearDownTestSuite() { delete model_; }
-
-  void SetUp() override {
-    directory_ = std::filesystem::temp_directory_path() /
-                 absl::StrCat("epo-scheduler-test-", getpid(), "-",
-                              testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::remove_all(directory_);
-    auto store = Store::Open(directory_);
-    ASSERT_TRUE(store.ok()) << store.status();
-    store_ = std::make_unique<FaultyStore>(*std::move(store));
-    options_.store_retry = absl::Milliseconds(20);
-  }
-
-  void TearDown() override {
-    if (!gate_.HasBeenNotified()) gate_.Notify();
-    scheduler_.reset();
-    store_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
-  // The model's thread stands still until OpenGate().
-  void Start(Fault fault = Fault::kNone) {
-    scheduler_ = MakeScheduler(
-        converter_, *store_, feeds_,
-        [this, fault]() -> std::unique_ptr<Evaluator> {
-          gate_.WaitForNotification();
-          return std::make_unique<FaultyEvaluator>(Evaluator::Create(*model_, {}), fault);
-        },
-        options_);
-  }
-  void OpenGate() { gate_.Notify(); }
-
-  static v1::JobSpec Spec(int iterations, int neuron, int population) {
-    v1::JobSpec spec;
-    spec.mutable_objective()->mutable_neuron()->set_layer(kLayer);
-    spec.mutable_objective()->mutable_neuron()->set_neuron(neuron);
-    spec.set_tokens(4);
-    spec.set_population(population);
-    spec.set_children_per_parent(4);
-    spec.set_top_k(16);
-    spec.set_iterations(iterations);
-    return spec;
-  }
-
-  v1::Job Create(int iterations, int neuron = 1, int population = 2) {
-    FieldViolations violations;
-    const v1::JobSpec wire = Spec(iterations, neuron, population);
-    SearchSpec spec = converter_.ParseSpec(wire, "spec", violations);
-    EXPECT_TRUE(violations.empty());
-    v1::Job job;
-    job.set_id(absl::StrCat("j", ++jobs_));
-    *job.mutable_spec() = Converter::EffectiveSpec(wire, spec);
-    job.set_state(v1::Job::QUEUED);
-    job.set_model_fingerprint(model_->fingerprint());
-    feeds_.Open(job.id(), 0);
-    EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
-    scheduler_->Submit(job, std::move(spec), "");
-    return job;
-  }
-
-  v1::Job Get(const std::string& id) { return *store_->GetJob(id); }
-
-  v1::Job WaitForEnd(const std::string& id) {
-    // A feed is closed once the end is persisted and published.
-    while (feeds_.Find(id) != nullptr) absl::SleepFor(absl::Milliseconds(2));
-    return Get(id);
-  }
-
-  void WaitForSteps(const std::string& id, int count) {
-    while (Get(id).completed_iterations() < count) absl::SleepFor(absl::Milliseconds(2));
-  }
-
-  absl::StatusOr<v1::Job> Cancel(const std::string& id) {
-    absl::Notification answered;
-    absl::StatusOr<v1::Job> answer;
-    scheduler_->Cancel(id, [&](absl::StatusOr<v1::Job> job) {
-      answer = std::move(job);
-      answered.Notify();
-    });
-    answered.WaitForNotification();
-    return answer;
-  }
-
-  static const Model* model_;
-  std::filesystem::path directory_;
-  SchedulerOptions options_;
-  absl::Notification gate_;
-  Converter converter_{*model_};
-  std::unique_ptr<FaultyStore> store_;
-  JobFeeds feeds_{pool_};
-  WorkerPool pool_{1};
-  std::unique_ptr<Scheduler> scheduler_;
-  int jobs_ = 0;
-};
-
-const Model* SchedulerTest::model_ = nullptr;
 
 TEST_F(SchedulerTest, EqualJobsAdvanceStepByStep) {
   options_.round_rows = 120;  // three of them a round
@@ -380,7 +196,7 @@ TEST_F(SchedulerTest, ContinuesWhereTheLastProcessStopped) {
   scheduler_->Stop();
 
   Start();
-  const auto recovered = RecoverJobs(converter_, *store_, feeds_, *scheduler_);
+  const auto recovered = Recover();
   ASSERT_TRUE(recovered.ok()) << recovered.status();
   const v1::Job job = WaitForEnd(id);
   EXPECT_EQ(job.state(), v1::Job::SUCCEEDED);
@@ -391,21 +207,6 @@ TEST_F(SchedulerTest, ContinuesWhereTheLastProcessStopped) {
   for (size_t i = 0; i < 20; ++i) {
     EXPECT_EQ((*got)[i].SerializeAsString(), (*expected)[i].SerializeAsString()) << i;
   }
-}
-
-TEST_F(SchedulerTest, AJobOfAnotherModelFails) {
-  Start();
-  v1::Job job;
-  job.set_id("jforeign");
-  *job.mutable_spec() = Spec(5, 1, 2);
-  job.set_state(v1::Job::RUNNING);
-  job.set_model_fingerprint("0123");
-  ASSERT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
-  EXPECT_EQ(*RecoverJobs(converter_, *store_, feeds_, *scheduler_), 0);
-  const v1::Job failed = Get("jforeign");
-  EXPECT_EQ(failed.state(), v1::Job::FAILED);
-  EXPECT_EQ(failed.error().code(), 9);
-  EXPECT_NE(failed.error().message().find("0123"), std::string::npos);
 }
 
 }  // namespace

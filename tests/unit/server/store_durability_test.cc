@@ -81,7 +81,10 @@ TEST_F(StoreTest, SyncsWhatMustSurvivePowerLoss) {
   EXPECT_GT(g_syncs.exchange(0), 0);
   Append("a", 0, 3);
   ASSERT_TRUE(store_->UpdateJob(MakeJob("a", v1::Job::RUNNING)).ok());
+  ASSERT_TRUE(store_->NoteRound({"a"}, {}).ok());
   EXPECT_EQ(g_syncs.exchange(0), 0);
+  ASSERT_TRUE(store_->NoteRound({"a"}, {MakeJob("a", v1::Job::RUNNING)}).ok());
+  EXPECT_GT(g_syncs.exchange(0), 0);
   ASSERT_TRUE(store_->UpdateJob(MakeJob("a", v1::Job::SUCCEEDED)).ok());
   EXPECT_GT(g_syncs.exchange(0), 0);
   ASSERT_TRUE(store_->DeleteJob("a").ok());
