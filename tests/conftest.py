@@ -45,12 +45,10 @@ def smollm2_dir():
     return ROOT / "models/smollm2-135m"
 
 
-@pytest.fixture(scope="session")
-def stubs(tmp_path_factory):
-    """Python modules of proto/epo/v1: `.objective .frontier .job .model .service` (messages) and `.grpc` (EpoServiceStub)."""
+def make_stubs(out):
+    """Generates the modules that `stubs` has into the folder `out` and imports them."""
     from grpc_tools import protoc
 
-    out = tmp_path_factory.mktemp("stubs")
     protos = sorted(str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto").glob("epo/v1/*.proto"))
     well_known = pathlib.Path(sys.modules["grpc_tools"].__file__).parent / "_proto"
     includes = [ROOT / "proto", sysconfig.get_paths()["purelib"], well_known]
@@ -61,6 +59,12 @@ def stubs(tmp_path_factory):
     sys.path.insert(0, str(out))
     modules = {pathlib.Path(p).stem: importlib.import_module(f"epo.v1.{pathlib.Path(p).stem}_pb2") for p in protos}
     return types.SimpleNamespace(**modules, grpc=importlib.import_module("epo.v1.service_pb2_grpc"), path=out)
+
+
+@pytest.fixture(scope="session")
+def stubs(tmp_path_factory):
+    """Python modules of proto/epo/v1: `.objective .frontier .job .model .service` (messages) and `.grpc` (EpoServiceStub)."""
+    return make_stubs(tmp_path_factory.mktemp("stubs"))
 
 
 def free_port():
@@ -134,13 +138,14 @@ class ServerFactory:
         self._tmp_path = tmp_path
         self.servers = []
 
-    def __call__(self, model, *flags, dtype="float32", state_dir=None, port=None, wait=True, credentials=None):
+    def __call__(self, model, *flags, dtype="float32", state_dir=None, port=None, wait=True, credentials=None, prefix=()):
         """A server on `model` that is SERVING (or, with wait=False, only started). `flags` are further command-line flags; a second
-        call with the first one's `state_dir` (and `port`) is a restart. `credentials` are grpcio's, for a server with TLS."""
+        call with the first one's `state_dir` (and `port`) is a restart. `credentials` are grpcio's, for a server with TLS. `prefix` is a
+        command that becomes the server's, such as `env`."""
         number = len(self.servers)
         state_dir = state_dir or self._tmp_path / f"state-{number}"
         address = f"127.0.0.1:{port or free_port()}"
-        command = [self._bin_dir / "epo-server", "--model", model, "--device", "cpu", "--dtype", dtype]
+        command = [*prefix, self._bin_dir / "epo-server", "--model", model, "--device", "cpu", "--dtype", dtype]
         command += ["--listen", address, "--state-dir", state_dir, *flags]
         if "--metrics-listen" not in flags:
             command += ["--metrics-listen", "127.0.0.1:0"]
