@@ -1,5 +1,5 @@
 # EPO_SANITIZE instruments all code of our own with what -fsanitize= takes ("address,undefined", "thread"); the first report ends the
-# program. The packages and libtorch stay as they are. EPO_FUZZ builds the programs of tests/fuzz
+# program. The packages and libtorch stay as they are, which tests/sanitizers/ makes up for. EPO_FUZZ builds the programs of tests/fuzz
 # with clang's libFuzzer, instead of tests.
 set(EPO_SANITIZE "" CACHE STRING "What to instrument for, as -fsanitize= takes it")
 option(EPO_FUZZ "Build the fuzzers; needs clang" OFF)
@@ -10,4 +10,19 @@ if(EPO_SANITIZE)
 endif()
 if(EPO_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
+elseif(EPO_SANITIZE)
+  find_package(absl REQUIRED)
+  set(folder ${CMAKE_SOURCE_DIR}/tests/sanitizers)
+  add_library(epo_sanitizers OBJECT ${folder}/suppressions.cc)
+  if(EPO_SANITIZE STREQUAL "thread")
+    target_sources(epo_sanitizers PRIVATE ${folder}/absl_mutex.cc)
+    target_compile_definitions(epo_sanitizers PRIVATE EPO_THREAD_SANITIZER)
+    target_link_libraries(epo_sanitizers PRIVATE absl::synchronization)
+    file(STRINGS ${folder}/absl_mutex.cc names REGEX "\"_ZN")
+    foreach(line IN LISTS names)
+      string(REGEX MATCH "_ZN[A-Za-z0-9_]+" name "${line}")
+      add_link_options(-Wl,--wrap=${name})
+    endforeach()
+  endif()
+  link_libraries("$<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:$<TARGET_OBJECTS:epo_sanitizers>>")
 endif()
