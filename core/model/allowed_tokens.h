@@ -22,9 +22,12 @@ struct AllowedTokens {
   std::vector<TokenId> ids;
   // One byte for each of the model's embedding rows: 1 where allowed.
   std::vector<uint8_t> mask;
-  // Where it is 0, on the model's device.
+  // Where it is 0, on the model's device; only the model that they were made for ranks by it.
   std::shared_ptr<const at::Tensor> forbidden;
 };
+
+// `ids`, ascending and each below the model's vocabulary.
+std::shared_ptr<const AllowedTokens> AllowTokens(const Model& model, std::vector<TokenId> ids);
 
 // Every id that has a token and an embedding row; special tokens only if `allow_special`.
 std::shared_ptr<const AllowedTokens> MakeAllowedTokens(const Model& model, bool allow_special);

@@ -202,15 +202,12 @@ TEST_P(EvaluatorTest, RanksAllowedTokensOnly) {
   };
   const std::vector<TokenId> all = ranking(*allowed_);
   EXPECT_EQ(std::set<TokenId>(all.begin(), all.end()).size(), 512U);
-  AllowedTokens third;
-  third.mask.assign(512, 0);
-  for (TokenId id = 1; id < 512; id += 3) {
-    third.ids.push_back(id);
-    third.mask[id] = 1;
-  }
+  std::vector<TokenId> ids;
+  for (TokenId id = 1; id < 512; id += 3) ids.push_back(id);
+  const auto third = AllowTokens(*model_, ids);
   std::vector<TokenId> expected = all;
-  std::erase_if(expected, [&](TokenId id) { return third.mask[id] == 0; });
-  EXPECT_EQ(ranking(third), expected);
+  std::erase_if(expected, [&](TokenId id) { return third->mask[id] == 0; });
+  EXPECT_EQ(ranking(*third), expected);
 }
 
 TEST_P(EvaluatorTest, TakesNothing) {
