@@ -35,6 +35,8 @@ Recorded::Tensors Recorded::Call(std::vector<int64_t> shape, const Tensors& inpu
     return function(inputs);
   }
   if (entry.recording == nullptr) {
+    // An earlier try may have failed.
+    entry.inputs.clear();
     for (const at::Tensor& input : inputs) entry.inputs.push_back(input.clone());
     entry.recording = recorder_->Record([function, held = entry.inputs] { return function(held); });
   } else {
