@@ -2,11 +2,14 @@
 
 #include <ATen/Context.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <link.h>
 
 #include <filesystem>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -27,19 +30,44 @@ bool Find(void* library, const char* name, Function& function) {
 // What our half leaves open that torch's does not bring into the process.
 constexpr char kCompilerLibrary[] = "libnvrtc.so.13";
 
-std::string LoadOurLibrary() {
-  if (dlopen(kCompilerLibrary, RTLD_NOW | RTLD_GLOBAL) == nullptr) return dlerror();
+// The compiler looks for a part of itself where the system looks, not beside itself; it finds it
+// here if it is in the process already.
+void LoadPartsOf(void* compiler) {
+  link_map* map = nullptr;
+  if (dlinfo(compiler, RTLD_DI_LINKMAP, &map) != 0) return;
+  const std::filesystem::path folder = std::filesystem::path(map->l_name).parent_path();
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (absl::StartsWith(entry.path().filename().string(), "libnvrtc-builtins.so")) {
+      dlopen(entry.path().c_str(), RTLD_NOW | RTLD_GLOBAL);
+    }
+  }
+}
+
+std::string TryLoadOurLibrary() {
+  void* compiler = dlopen(kCompilerLibrary, RTLD_NOW | RTLD_GLOBAL);
+  if (compiler == nullptr) return dlerror();
+  LoadPartsOf(compiler);
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
   void* library = dlopen((program.parent_path() / kOurLibrary).c_str(), RTLD_NOW);
-  return library != nullptr && Find(library, "EpoNewCudaRecorder", new_recorder) &&
-                 Find(library, "EpoNewCudaKernels", new_kernels)
-             ? ""
-             : dlerror();
+  size_t (*compile)(c10::ScalarType dtype, int64_t head_dim, int capability) = nullptr;
+  if (library == nullptr || !Find(library, "EpoNewCudaRecorder", new_recorder) ||
+      !Find(library, "EpoNewCudaKernels", new_kernels) ||
+      !Find(library, "EpoCompileCudaKernels", compile)) {
+    return dlerror();
+  }
+  // A compiler that does not work is better known now than when the first job comes.
+  try {
+    compile(c10::kFloat, /*head_dim=*/64, /*capability=*/90);
+  } catch (const c10::Error& e) {
+    return e.what_without_backtrace();
+  }
+  return "";
 }
 
-// Loads torch's CUDA half, which registers its kernels as it loads, and ours. Returns why it
-// cannot, or "".
+// Loads torch's CUDA half, which registers its kernels as it loads, and ours if there is a GPU.
+// Returns why it cannot, or "".
 const std::string& LoadCuda() {
   static const std::string error = [] {
     // Before anything asks torch for CUDA: it looks once, and remembers that it found none.
@@ -50,7 +78,7 @@ const std::string& LoadCuda() {
     // It spends most of a second on each new shape of attention, and is not the fastest on short
     // prompts.
     at::globalContext().setSDPUseCuDNN(false);
-    return LoadOurLibrary();
+    return LoadOurCudaLibrary();
   }();
   return error;
 }
@@ -60,6 +88,11 @@ int CudaDevices() {
 }
 
 }  // namespace
+
+const std::string& LoadOurCudaLibrary() {
+  static const std::string error = TryLoadOurLibrary();
+  return error;
+}
 
 bool CpuComputesBFloat16() {
 #if defined(__x86_64__)

@@ -27,6 +27,10 @@ absl::StatusOr<c10::ScalarType> ResolveDType(std::string_view name, c10::Device 
 // Whether this CPU multiplies bfloat16 matrices natively.
 bool CpuComputesBFloat16();
 
+// Loads our own CUDA half, libepo_cuda.so beside the program, into a process that has torch's.
+// Returns why it cannot, or "". ResolveDevice() has done so for a GPU.
+const std::string& LoadOurCudaLibrary();
+
 // For work on `device`, one that ResolveDevice() gave; null on a CPU, where there is nothing to
 // gain.
 std::unique_ptr<Recorder> MakeRecorder(c10::Device device);
