@@ -106,8 +106,8 @@ def test_fifty_kills_over_ten_jobs(server, stubs, jobs, tiny, bin_dir, tmp_path)
         assert client.ended.evaluations == 36 * ITERATIONS
         assert client.ended.attempts > 1
         crashes += client.ended.crashes
-    # The kills did hit jobs at work, and watchers.
-    assert crashes > KILLS // 2
+    # The kills did hit jobs at work, how many is up to the machine's speed; and watchers.
+    assert crashes > KILLS // 5
     assert sum(client.lost for client in clients) > KILLS
     assert len(jobs.list(running)) == JOBS
     assert command.wait(120) == 0
