@@ -347,8 +347,8 @@ EPO_EXPORT epo::GpuKernels* EpoNewCudaKernels(c10::ScalarType dtype, int64_t hea
   return new epo::CudaKernels(dtype, head_dim);
 }
 
-// Compiles for GPUs of `capability`, which need not be here, and returns the size of the code. Throws
-// c10::Error with the compiler's words.
+// Compiles for GPUs of `capability`, which need not be here, and returns the size of the code.
+// Throws c10::Error with the compiler's words.
 EPO_EXPORT size_t EpoCompileCudaKernels(c10::ScalarType dtype, int64_t head_dim, int capability) {
   return epo::Compile(dtype, head_dim, capability).size();
 }
