@@ -102,14 +102,16 @@ TEST(PackedProductTest, TilesEqualTheExactOneAndARowsBitsDependOnNothingElse) {
   if (!PackedProduct::ThisCpu().tiles) GTEST_SKIP() << "this CPU has no AMX";
   PackedProduct product;
   for (const int64_t rows : {1, 15, 32, 33, 70}) {
-    for (const auto& [out, in] : {std::pair{32, 64},
-                                  {96, 577},
-                                  {200, 3200},
-                                  {17, 9},
-                                  {16, 3},
-                                  {113, 48},
-                                  {50, 1536},
-                                  {112, 1537}}) {
+    for (const auto& shape : {std::pair{32, 64},
+                              {96, 577},
+                              {200, 3200},
+                              {17, 9},
+                              {16, 3},
+                              {113, 48},
+                              {50, 1536},
+                              {112, 1537}}) {
+      const int64_t out = shape.first;
+      const int64_t in = shape.second;
       const at::Tensor x = at::randn({rows, in});
       const at::Tensor rounded = x.to(at::kBFloat16);
       const at::Tensor bias = at::randn({out});
