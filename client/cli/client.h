@@ -2,6 +2,7 @@
 #ifndef EPO_CLIENT_CLI_CLIENT_H_
 #define EPO_CLIENT_CLI_CLIENT_H_
 
+#include <absl/time/clock.h>
 #include <absl/time/time.h>
 #include <grpcpp/grpcpp.h>
 
@@ -39,6 +40,18 @@ class Client {
                     const Request& request, Reply* reply,
                     absl::Duration timeout = absl::Seconds(30)) {
     return Call(*stub_, method, request, reply, timeout);
+  }
+
+  // The same for a request whose id makes a repeat harmless: asked again, a second later, when it
+  // is unknown whether the server heard.
+  template <typename Request, typename Reply>
+  grpc::Status CallTwice(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
+                         const Request& request, Reply* reply,
+                         absl::Duration timeout = absl::Seconds(30)) {
+    grpc::Status status = Call(method, request, reply, timeout);
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return status;
+    absl::SleepFor(absl::Seconds(1));
+    return Call(method, request, reply, timeout);
   }
 
   // grpc.health.v1 of `service`; "" for the server as a whole. NOT_FOUND for a service that the
