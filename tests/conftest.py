@@ -67,6 +67,23 @@ def stubs(tmp_path_factory):
     return make_stubs(tmp_path_factory.mktemp("stubs"))
 
 
+@pytest.fixture(scope="session")
+def client_package(tmp_path_factory):
+    """The folder that pip installed the Python client into, as built from client/python."""
+    target = tmp_path_factory.mktemp("client")
+    # What the build needs is in .venv, and so is what the package needs.
+    options = ["--no-input", "--disable-pip-version-check", "--no-build-isolation", "--no-deps", "--quiet", "--target", target]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, ROOT / "client/python"], check=True, stdout=sys.stderr)
+    return target
+
+
+@pytest.fixture(scope="session")
+def epo_client(client_package):
+    """The Python client, imported from where it was installed."""
+    sys.path.insert(0, str(client_package))
+    return importlib.import_module("epo_client")
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -1,8 +1,9 @@
-"""What machines can check in the sources: the wire contract's style, C++ formatting, shell scripts."""
+"""What machines can check in the sources: the wire contract's style, C++ formatting, shell scripts, the Python client's types."""
 
 import pathlib
 import shutil
 import subprocess
+import sys
 import sysconfig
 
 
@@ -44,3 +45,10 @@ def test_shell_scripts_pass_shellcheck(root):
         if name.endswith(".sh") or (root / name).open("rb").readline().startswith((b"#!/usr/bin/env bash", b"#!/bin/sh"))
     ]
     check(["shellcheck", "--external-sources", "--source-path=SCRIPTDIR", *scripts], cwd=root)
+
+
+def test_python_client_passes_mypy(root, client_package):
+    """As installed, with the types of its generated modules."""
+    config = root / "client/python/pyproject.toml"
+    cache = root / ".cache/mypy"
+    check([sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", cache, "--package", "epo_client"], cwd=client_package)

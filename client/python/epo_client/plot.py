@@ -78,7 +78,7 @@ def thresholds(results: Results, levels: Sequence[float] | None, ax: Axes | None
     if levels is None:
         low, high = results.frontier.xentropy.min(), results.frontier.xentropy.max()
         # Above the most fluent point, below which there is nothing, by halves.
-        levels = sorted({float(np.ceil(2 * level) / 2) for level in np.linspace(low, high, 5)})
+        levels = sorted({float(np.floor(2 * level) / 2 + 0.5) for level in np.linspace(low, high, 5)})
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 4.5), layout="constrained")
     period = results.job.spec.restart_period
