@@ -91,14 +91,14 @@ _CLASSES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: LimitError,
 }
 
-# What keeps a connection from being made where there is a server: what gRPC says of it, and what that means.
+# What keeps a connection from being made where there is a server: what gRPC says of it, in lower case, and what that means.
 _CONNECTION_FAILURES = {
     "certificate verify failed": "its certificate is not from whom is trusted, or not valid now; Tls(ca=...) names the authorities",
-    "is not in peer certificate": "its certificate is for other names; give the address by one of those",
+    "hostname verification check failed": "its certificate is for other names; give the address by one of those",
     "wrong version number": "it does not speak TLS; leave out tls",
     "empty address list": "the files of Tls(...) cannot be used together",
-    "Socket closed": "it closed the connection; does it want TLS (tls=True), or a certificate of yours (Tls(certificate=..., key=...))?",
-    "Connection reset by peer": "it closed the connection; does it want TLS (tls=True), or a certificate of yours?",
+    "socket closed": "it closed the connection; does it want TLS (tls=True), or a certificate of yours (Tls(certificate=..., key=...))?",
+    "connection reset by peer": "it closed the connection; does it want TLS (tls=True), or a certificate of yours?",
 }
 
 
@@ -147,8 +147,9 @@ def _details(blob: bytes) -> list[Any]:
 def _unreachable(message: str, address: str) -> str:
     # Not for a connection that was there: "Socket closed" alone is a server that died.
     connecting = message.startswith(("failed to connect", "empty address list"))
+    said = message.lower().replace("_", " ")
     for sign, meaning in _CONNECTION_FAILURES.items():
-        if connecting and sign in message:
+        if connecting and sign in said:
             return f"cannot reach the server at {address}: {meaning}"
     cause = message.rsplit("Failed to connect to remote host: ", 1)[-1]
     return f"cannot reach the server at {address}: {cause}; is epo-server running there?"

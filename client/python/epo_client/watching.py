@@ -15,7 +15,7 @@ _FIRST_BACKOFF = 0.25
 _LONGEST_BACKOFF = 4.0
 # A server that restarts may take minutes to load its model.
 WATCH_PATIENCE = 600.0
-CALL_PATIENCE = 10.0
+CALL_PATIENCE = 30.0
 
 TERMINAL = frozenset({job_pb2.Job.SUCCEEDED, job_pb2.Job.FAILED, job_pb2.Job.CANCELLED})
 
