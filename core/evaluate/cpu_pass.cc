@@ -25,30 +25,29 @@ int64_t BlockRows() {
 // The least that are worth a thread of their own.
 constexpr int64_t kLeastRows = 32;
 
-// A run of candidates, and where its predicting rows stand among all.
+// A run of items.
 struct Block {
   size_t first = 0;
   size_t count = 0;
-  int64_t first_predicting = 0;
 };
 
-// Cuts the candidates into blocks of about as many rows each, a multiple of `threads` of them if
-// there are enough rows.
-std::vector<Block> Cut(std::span<const Candidate> candidates, int64_t threads) {
+// Cuts the items into blocks of about as many rows each, a multiple of `threads` of them if there are
+// enough rows.
+std::vector<Block> Cut(std::span<const PassItem> items, int64_t threads) {
   int64_t rows = 0;
-  for (const Candidate& candidate : candidates) rows += std::ssize(candidate.tokens);
+  for (const PassItem& item : items) rows += item.rows();
   int64_t blocks = (rows + BlockRows() - 1) / BlockRows();
   blocks = (blocks + threads - 1) / threads * threads;
   blocks = std::clamp<int64_t>(blocks, 1, std::max<int64_t>(1, rows / kLeastRows));
   std::vector<Block> result;
   int64_t before = 0;
-  int64_t predicting = 0;
-  for (size_t c = 0; c < candidates.size(); ++c) {
-    // Block i begins with the first candidate from row i / blocks of all on.
-    if (before * blocks >= std::ssize(result) * rows) result.push_back({c, 0, predicting});
+  for (size_t i = 0; i < items.size(); ++i) {
+    // Block b begins with the first item from row b / blocks of all on.
+    if (result.empty() || (before * blocks >= std::ssize(result) * rows && rows > 0)) {
+      result.push_back({i, 0});
+    }
     ++result.back().count;
-    before += std::ssize(candidates[c].tokens);
-    predicting += std::ssize(candidates[c].tokens) - 1;
+    before += items[i].rows();
   }
   return result;
 }
@@ -57,23 +56,18 @@ class CpuPass final : public PackedPass {
  public:
   explicit CpuPass(const Model& model) : model_(model), wide_(model.weights()) {}
 
-  PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
-                 EvaluatorCounters& counters) override {
+  PassResult Run(std::span<const PassItem> items, std::span<const Change> changes,
+                 const Layout& /*layout*/, size_t numbers, EvaluatorCounters& counters) override {
     PassResult result;
-    for (const Candidate& candidate : candidates) {
-      const auto* parent = static_cast<const PreparedPrompt*>(candidate.parent);
-      const int64_t before = candidate.first_changed - 1;
-      result.change_surprisal.push_back(
-          before < 0
-              ? 0.0
-              : -parent->log_probs.const_data_ptr<float>()[before * parent->log_probs.size(1) +
-                                                           candidate.tokens[0]]);
+    for (const Change& change : changes) {
+      const at::Tensor& log_probs = change.parent->log_probs;
+      result.changes.push_back(
+          -log_probs.const_data_ptr<float>()[change.row * log_probs.size(1) + change.token]);
     }
-    result.targets.resize(candidates.size());
-    result.surprisal.resize(layout.predicting);
+    result.numbers.resize(numbers);
 
     const int64_t threads = at::get_num_threads();
-    const std::vector<Block> blocks = Cut(candidates, threads);
+    const std::vector<Block> blocks = Cut(items, threads);
     while (std::ssize(workers_) < std::min<int64_t>(threads, std::ssize(blocks))) {
       workers_.push_back(std::make_unique<Worker>(model_, wide_));
     }
@@ -83,9 +77,8 @@ class CpuPass final : public PackedPass {
       const at::AutoGradMode no_grad(false);
       for (int64_t w = begin; w < end; ++w) {
         for (size_t i = next++; i < blocks.size(); i = next++) {
-          workers_[w]->Run(candidates.subspan(blocks[i].first, blocks[i].count), model_.config(),
-                           result.targets.data() + blocks[i].first,
-                           result.surprisal.data() + blocks[i].first_predicting);
+          workers_[w]->Run(items.subspan(blocks[i].first, blocks[i].count), model_.config(),
+                           result.numbers.data());
         }
       }
     });
@@ -98,15 +91,14 @@ class CpuPass final : public PackedPass {
   struct Worker {
     Worker(const Model& model, const WideVectors& wide) : block(model, wide) {}
 
-    void Run(std::span<const Candidate> candidates, const ModelConfig& config, double* targets,
-             double* surprisal) {
-      const Layout layout = LayOut(config, candidates);
+    void Run(std::span<const PassItem> items, const ModelConfig& config, double* numbers) {
+      const Layout layout = LayOut(config, items);
       {
         const PhaseTimer timer(layer_seconds);
-        block.RunLayers(candidates, layout, targets);
+        block.RunLayers(items, layout, numbers);
       }
       const PhaseTimer timer(head_seconds);
-      block.RunHead(layout, surprisal);
+      block.RunHead(layout, numbers);
     }
 
     CpuBlock block;

@@ -10,6 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/evaluate/device_error.h"
+#include "core/evaluate/model_target.h"
 #include "core/evaluate/packed_pass.h"
 #include "core/evaluate/phase_timer.h"
 #include "core/evaluate/prepare.h"
@@ -57,12 +59,14 @@ std::unique_ptr<PackedPass> MakePass(const Model& model, const GpuHelp& help) {
                         model.weights().device().is_cpu() ? PassBuckets{} : kGpuBuckets);
 }
 
-absl::Status DeviceError(const char* doing, const c10::Error& error) {
-  const std::string what = absl::StrCat(doing, ": ", error.what_without_backtrace());
-  return what.find("out of memory") != std::string::npos ||
-                 what.find("allocate memory") != std::string::npos
-             ? absl::ResourceExhaustedError(what)
-             : absl::InternalError(what);
+// Rows that reading a valid request costs.
+size_t RowsToRead(const PrepareRequest& request) {
+  const auto& target = static_cast<const ModelTarget&>(*request.target);
+  int64_t rows = 0;
+  for (const Branch& branch : target.PlanFor(std::ssize(request.prompt)).branches) {
+    rows += branch.length - branch.start;
+  }
+  return static_cast<size_t>(rows);
 }
 
 class PackedEvaluator final : public Evaluator {
@@ -89,12 +93,12 @@ class PackedEvaluator final : public Evaluator {
     std::vector<std::shared_ptr<const Prepared>> results;
     try {
       for (size_t first = 0; first < requests.size();) {
-        size_t rows = requests[first].prompt.size();
+        size_t rows = RowsToRead(requests[first]);
         size_t last = first + 1;
         while (last < requests.size() &&
-               rows + requests[last].prompt.size() <= std::min(prepare_rows_, max_rows_) &&
+               rows + RowsToRead(requests[last]) <= std::min(prepare_rows_, max_rows_) &&
                requests[last].gradients == requests[first].gradients) {
-          rows += requests[last++].prompt.size();
+          rows += RowsToRead(requests[last++]);
         }
         auto pass = reader_.Read(requests.subspan(first, last - first), counters_);
         std::move(pass.begin(), pass.end(), std::back_inserter(results));
@@ -134,10 +138,10 @@ class PackedEvaluator final : public Evaluator {
     std::vector<Score> results;
     try {
       for (size_t first = 0; first < candidates.size();) {
-        size_t rows = candidates[first].tokens.size();
+        auto rows = static_cast<size_t>(RowsOf(candidates[first]));
         size_t last = first + 1;
-        while (last < candidates.size() && rows + candidates[last].tokens.size() <= max_rows_) {
-          rows += candidates[last++].tokens.size();
+        while (last < candidates.size() && rows + RowsOf(candidates[last]) <= max_rows_) {
+          rows += RowsOf(candidates[last++]);
         }
         const auto pass =
             ScorePass(model_.config(), *pass_, candidates.subspan(first, last - first), counters_);
@@ -167,21 +171,10 @@ class PackedEvaluator final : public Evaluator {
     return absl::OkStatus();
   }
 
-  absl::Status CheckLength(size_t length) const {
-    if (length >= 1 && static_cast<int64_t>(length) <= model_.config().context_length) {
-      return absl::OkStatus();
-    }
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a prompt of ", length, " tokens; the model takes 1 to ", model_.config().context_length));
-  }
-
   absl::Status Check(const PrepareRequest& request) const {
-    if (absl::Status status = CheckLength(request.prompt.size()); !status.ok()) return status;
-    const FieldViolations bad = ValidateObjective(request.objective, model_.config());
-    if (!bad.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(bad[0].field, " ", bad[0].description));
-    }
-    return CheckIds(request.prompt);
+    const absl::Status status =
+        request.target->CheckLength(static_cast<int64_t>(request.prompt.size()));
+    return status.ok() ? CheckIds(request.prompt) : status;
   }
 
   absl::Status Check(const Candidate& candidate) const {
@@ -191,9 +184,8 @@ class PackedEvaluator final : public Evaluator {
       return absl::InvalidArgumentError(absl::StrCat("a candidate cannot start at position ",
                                                      candidate.first_changed, " of its parent"));
     }
-    const size_t length = candidate.first_changed + candidate.tokens.size();
-    if (absl::Status status = CheckLength(length); !status.ok()) return status;
-    return CheckIds(candidate.tokens);
+    if (absl::Status status = CheckIds(candidate.tokens); !status.ok()) return status;
+    return CheckCandidate(candidate);
   }
 
   const Model& model_;

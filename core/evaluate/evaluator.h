@@ -9,9 +9,9 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/types.h"
+#include "core/evaluate/target.h"
 #include "core/model/allowed_tokens.h"
 #include "core/model/model.h"
-#include "core/objective/objective.h"
 
 namespace epo {
 
@@ -20,35 +20,39 @@ namespace epo {
 struct Score {
   // f(t).
   float target = 0;
-  // x(t), nats a token: the mean of -log p(t_i | t_<i) over i = 1..n-1. NaN for a prompt of one
-  // token.
+  // x(t), nats a token: the mean of -log p(t_i | what precedes it) over the tokens that have
+  // something before them, and over the contexts. NaN for a prompt of one token without a context.
   float cross_entropy = 0;
 
   friend bool operator==(const Score&, const Score&) = default;
 };
 
-// A prompt that the model has read, with what its children need: its score, K/V of every layer,
-// log-probabilities, and, if asked for, the gradients of target and cross-entropy, kept apart so
-// that they serve every penalty. Immutable. Holds device memory until the last reference goes;
+// A prompt that the model has read in the contexts of its target, with what its children need: its
+// score, K/V of every layer, log-probabilities, and, if asked for, the gradients of target and
+// cross-entropy, kept apart so that they serve every penalty. Immutable. Holds device memory until the last reference goes;
 // references may be dropped on any thread of a CPU model, only on the evaluator's thread of a CUDA
 // model.
 class Prepared {
  public:
   virtual ~Prepared() = default;
   virtual const Prompt& prompt() const = 0;
-  virtual const Objective& objective() const = 0;
+  virtual const std::shared_ptr<const Target>& target() const = 0;
   virtual Score score() const = 0;
-  // The token that the model finds most probable after the prompt.
+  // One a term of the objective: its value, neither weighted nor scaled, the mean over contexts.
+  virtual std::span<const double> term_values() const = 0;
+  // The token that the model finds most probable after the prompt, and after the suffix of the first
+  // context.
   virtual TokenId next_token() const = 0;
   virtual bool has_gradients() const = 0;
-  // Bytes of the device's memory that it holds.
+  // Bytes of the device's memory that it holds, contexts' prefixes, which many share, aside.
   virtual int64_t device_bytes() const = 0;
 };
 
 struct PrepareRequest {
-  // 1 to context_length ids, each below vocab_size.
+  // Ids, each below vocab_size, of a length that the target takes.
   Prompt prompt;
-  Objective objective;
+  // Made for the evaluator's model.
+  std::shared_ptr<const Target> target;
   // Whether Substitutes() will be asked for this prompt.
   bool gradients = true;
 };
@@ -82,7 +86,7 @@ struct EvaluatorCounters {
   int64_t prepared_prompts = 0;
   int64_t candidates = 0;
   // Rows (tokens) of candidates that entered the first layer, those that the output head saw, and
-  // what scoring each candidate alone would have entered.
+  // what scoring each candidate alone, its contexts' tokens included, would have entered.
   int64_t rows = 0;
   int64_t head_rows = 0;
   int64_t exhaustive_rows = 0;
@@ -113,9 +117,9 @@ class Evaluator {
 
   virtual ~Evaluator() = default;
 
-  // Reads each prompt; results in the requests' order. INVALID_ARGUMENT for an empty or over-long
-  // prompt, an id without an embedding row or an objective outside the model; RESOURCE_EXHAUSTED
-  // when the device's memory does not suffice.
+  // Reads each prompt; results in the requests' order. INVALID_ARGUMENT for a prompt of a length that
+  // its target does not take, or an id without an embedding row; RESOURCE_EXHAUSTED when the
+  // device's memory does not suffice.
   virtual absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) = 0;
 
@@ -124,7 +128,7 @@ class Evaluator {
   virtual absl::StatusOr<std::vector<TokenId>> Substitutes(
       std::span<const SubstituteQuery> queries) = 0;
 
-  // Scores candidates under their parents' objectives; results in the candidates' order.
+  // Scores candidates under their parents' targets; results in the candidates' order.
   virtual absl::StatusOr<std::vector<Score>> ScoreCandidates(
       std::span<const Candidate> candidates) = 0;
 

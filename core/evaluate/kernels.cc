@@ -87,10 +87,8 @@ void Scores(const float* query, std::span<const float* const> keys, int64_t offs
   for (; j < count; ++j) scores[j] = Dot(query, keys[j] + offset, head_dim);
 }
 
-// Scores into weights, in place.
-void SoftMax(float scale, int64_t count, float* x) {
-  float greatest = -std::numeric_limits<float>::infinity();
-  for (int64_t j = 0; j < count; ++j) greatest = std::max(greatest, x[j]);
+// Turns `count` scores into exp(scale * (score - greatest)), in place; returns their sum.
+float Weigh(float greatest, float scale, int64_t count, float* x) {
   const Vec shift(greatest);
   Vec sum(0.0F);
   float tail = 0.0F;
@@ -105,7 +103,18 @@ void SoftMax(float scale, int64_t count, float* x) {
     }
     return e;
   });
-  const float norm = 1.0F / (Sum(sum) + tail);
+  return Sum(sum) + tail;
+}
+
+float Greatest(const float* x, int64_t count) {
+  float greatest = -std::numeric_limits<float>::infinity();
+  for (int64_t j = 0; j < count; ++j) greatest = std::max(greatest, x[j]);
+  return greatest;
+}
+
+// Scores into weights, in place.
+void SoftMax(float scale, int64_t count, float* x) {
+  const float norm = 1.0F / Weigh(Greatest(x, count), scale, count, x);
   for (int64_t j = 0; j < count; ++j) x[j] *= norm;
 }
 
@@ -194,8 +203,30 @@ void GeluTanh(float* hidden, int64_t count) {
   });
 }
 
-void Attend(std::span<const AttentionSpan> spans, const float* query, const float* key,
-            const float* value, int64_t heads, int64_t kv_heads, int64_t head_dim, float* out) {
+namespace {
+
+// SoftMax and Mix together with what a prefix got: `count` scores of own keys in `weights`.
+void MixBehind(float scale, float greatest, float prefix_sum, const float* prefix_mixed,
+               std::span<const float* const> values, int64_t offset, int64_t head_dim,
+               std::vector<float>& weights, float* out) {
+  const auto count = static_cast<int64_t>(values.size());
+  const float own = Greatest(weights.data(), count);
+  // Of scaled scores, both.
+  const float shared = std::max(greatest, own * scale);
+  const float sum = Weigh(own, scale, count, weights.data());
+  const float of_own = std::exp(own * scale - shared);
+  const float of_prefix = std::exp(greatest - shared);
+  const float norm = 1.0F / (sum * of_own + prefix_sum * of_prefix);
+  for (int64_t j = 0; j < count; ++j) weights[j] *= of_own * norm;
+  Mix(weights.data(), values, offset, head_dim, out);
+  for (int64_t d = 0; d < head_dim; ++d) out[d] += prefix_mixed[d] * (of_prefix * norm);
+}
+
+}  // namespace
+
+void Attend(std::span<const AttentionSpan> spans, const PartialAttention& prefix,
+            const float* query, const float* key, const float* value, int64_t heads,
+            int64_t kv_heads, int64_t head_dim, float* out) {
   const int64_t kv_width = kv_heads * head_dim;
   const int64_t group = heads / kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
@@ -204,24 +235,64 @@ void Attend(std::span<const AttentionSpan> spans, const float* query, const floa
   for (const AttentionSpan& span : spans) {
     keys.clear();
     values.clear();
-    for (int64_t j = 0; j < span.first; ++j) {
+    for (int64_t j = 0; j < span.inherited; ++j) {
       keys.push_back(span.parent_keys + j * kv_width);
       values.push_back(span.parent_values + j * kv_width);
     }
-    const int64_t own = span.count + (span.last_row >= 0 ? 1 : 0);
-    weights.resize(span.first + own);
+    const int64_t own = span.count + span.tail_count;
+    weights.resize(span.inherited + own);
     for (int64_t i = 0; i < own; ++i) {
-      const int64_t row = i < span.count ? span.row + i : span.last_row;
+      const int64_t row = i < span.count ? span.row + i : span.tail_row + i - span.count;
       keys.push_back(key + row * kv_width);
       values.push_back(value + row * kv_width);
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t offset = h / group * head_dim;
-        Scores(query + (row * heads + h) * head_dim, keys, offset, head_dim, weights.data());
+        const int64_t at = row * heads + h;
+        Scores(query + at * head_dim, keys, offset, head_dim, weights.data());
+        if (span.behind_prefix) {
+          MixBehind(scale, prefix.greatest[at], prefix.sum[at], prefix.mixed + at * head_dim,
+                    values, offset, head_dim, weights, out + at * head_dim);
+          continue;
+        }
         SoftMax(scale, static_cast<int64_t>(keys.size()), weights.data());
-        Mix(weights.data(), values, offset, head_dim, out + (row * heads + h) * head_dim);
+        Mix(weights.data(), values, offset, head_dim, out + at * head_dim);
       }
     }
   }
+}
+
+void AddToAttention(float* scores, int64_t rows, int64_t columns, float scale, int64_t head_dim,
+                    float* greatest, float* sum, float* mixed) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * columns;
+    const float here = at::vec::reduce_all<float>(
+        [](Vec a, Vec b) { return at::vec::maximum(a, b); }, row, columns);
+    const float now = std::max(greatest[r], here * scale);
+    const float keep = std::exp(greatest[r] - now);
+    sum[r] = sum[r] * keep + Weigh(now / scale, scale, columns, row);
+    greatest[r] = now;
+    if (keep != 1.0F) {
+      for (int64_t d = 0; d < head_dim; ++d) mixed[r * head_dim + d] *= keep;
+    }
+  }
+}
+
+double DotWide(const float* a, const float* b, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += double{a[i]} * double{b[i]};
+  return sum;
+}
+
+double SumWide(const float* x, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += double{x[i]};
+  return sum;
+}
+
+double SquaresWide(const float* x, double mean, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += (double{x[i]} - mean) * (double{x[i]} - mean);
+  return sum;
 }
 
 void AddToLogSumExp(const float* logits, int64_t rows, int64_t columns, float* maximum,

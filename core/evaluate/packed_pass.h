@@ -1,5 +1,5 @@
-// The model's part of a packed pass: targets, and surprisals of the rows that predict. Two ways to
-// the same numbers. Includes torch.
+// The model's part of a packed pass: the numbers that candidates need. Two ways to the same numbers.
+// Includes torch.
 #ifndef EPO_CORE_EVALUATE_PACKED_PASS_H_
 #define EPO_CORE_EVALUATE_PACKED_PASS_H_
 
@@ -14,24 +14,28 @@
 
 namespace epo {
 
+// A token that a row of a parent's log-probabilities predicts.
+struct Change {
+  const PreparedBranch* parent = nullptr;
+  int64_t row = 0;
+  TokenId token = 0;
+};
+
 struct PassResult {
-  // f(t) of each candidate.
-  std::vector<double> targets;
-  // -log p(label) of each predicting row, in nats.
-  std::vector<double> surprisal;
-  // Of each candidate: -log p(first changed token), which its parent predicts; 0 for a change at
-  // the first position.
-  std::vector<double> change_surprisal;
+  // As PassItem::numbers_at says: surprisals in nats, and reads.
+  std::vector<double> numbers;
+  // Of each change: -log p, in nats.
+  std::vector<double> changes;
 };
 
 // Keeps its buffers between calls. Used by one thread.
 class PackedPass {
  public:
   virtual ~PackedPass() = default;
-  // `layout` is LayOut's of `candidates`. Adds its seconds to `counters`. Throws c10::Error when
-  // the device fails.
-  virtual PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
-                         EvaluatorCounters& counters) = 0;
+  // `layout` is LayOut's of `items`, which have `numbers` numbers together. Adds its seconds to
+  // `counters`. Throws c10::Error when the device fails.
+  virtual PassResult Run(std::span<const PassItem> items, std::span<const Change> changes,
+                         const Layout& layout, size_t numbers, EvaluatorCounters& counters) = 0;
 };
 
 // What the sizes of a pass are rounded up to.

@@ -1,283 +1,464 @@
 #include "core/evaluate/prepare.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <limits>
-#include <map>
 #include <numeric>
+#include <utility>
 
 #include "core/evaluate/flops.h"
 #include "core/evaluate/layout.h"
+#include "core/evaluate/reading_pass.h"
 #include "core/evaluate/tensors.h"
-#include "core/model/decoder.h"
-#include "core/model/linear.h"
 #include "core/model/weights.h"
 
 namespace epo {
 namespace {
 
-// Everything that shapes a pass.
-struct Shape {
-  // Prompts one after another of one length.
-  struct Stretch {
-    int64_t prompts = 0;
-    int64_t length = 0;
-  };
-  std::vector<Stretch> stretches;
-  // How many prompts have their target in a layer, for each that has any.
-  std::map<int64_t, int64_t> targets;
-  bool gradients = false;
-  // 1, or 2 for one copy of the prompts for each gradient.
-  int64_t copies = 1;
+// A prompt in one branch of its target's plan: a sequence of the pass.
+struct Sequence {
+  size_t request = 0;
+  size_t branch_index = 0;
+  const Branch* branch = nullptr;
+  std::shared_ptr<const SharedPrefix> prefix;
+  // Where its rows stand, and its head rows.
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t first_head_row = 0;
+  // Of each head row: its position in the sequence.
+  std::vector<int64_t> head_positions;
+  // Of each read: where its number stands among for_the_host()'s.
+  std::vector<size_t> number_of_read;
+  // Among the pass's.
+  int64_t next = -1;
 
-  std::vector<int64_t> Key() const {
-    std::vector<int64_t> key = {gradients, copies, std::ssize(stretches)};
-    for (const Stretch& stretch : stretches) {
-      key.insert(key.end(), {stretch.prompts, stretch.length});
-    }
-    for (const auto& [layer, prompts] : targets) key.insert(key.end(), {layer, prompts});
-    return key;
+  int64_t RowOf(int64_t position) const { return first_row + position - branch->start; }
+  // The head row that predicts the token at `position`.
+  int64_t HeadRowBefore(int64_t position) const {
+    const auto found = std::find(head_positions.begin(), head_positions.end(), position - 1);
+    return first_head_row + (found - head_positions.begin());
+  }
+  // Whether the first counted token is predicted by the last row of the prefix, which is not of the
+  // pass.
+  bool PrefixPredicts() const {
+    return branch->counted() > 0 && branch->first_counted == branch->start && prefix != nullptr;
   }
 };
 
-// Causal attention within each prompt; prompts stand one after another in the rows, and again for a
-// second copy. Keeps every layer's keys and values of the first.
-class CausalAttention final : public RowAttention {
+TokenId TokenAt(const Prompt& prompt, const ModelTarget& target, const Branch& branch,
+                int64_t position) {
+  if (position < branch.prefix) return target.objective().contexts[branch.context].prefix[position];
+  const int64_t i = position - branch.prefix;
+  if (i < std::ssize(prompt)) return prompt[i];
+  return branch.tail[i - std::ssize(prompt)];
+}
+
+const ModelTarget& TargetOf(const PrepareRequest& request) {
+  return static_cast<const ModelTarget&>(*request.target);
+}
+
+const Plan& PlanOf(const PrepareRequest& request) {
+  return TargetOf(request).PlanFor(std::ssize(request.prompt));
+}
+
+// A pass over `requests`, as the host sees it.
+class HostPass {
  public:
-  CausalAttention(const ModelConfig& config, const Shape& shape) : config_(config), shape_(shape) {
-    keys_.reserve(config.layers);
-    values_.reserve(config.layers);
-  }
-
-  at::Tensor Attend(int64_t /*layer*/, const at::Tensor& query, const at::Tensor& key,
-                    const at::Tensor& value) override {
-    keys_.push_back(key.detach().narrow(0, 0, key.size(0) / shape_.copies));
-    values_.push_back(value.detach().narrow(0, 0, value.size(0) / shape_.copies));
-    std::vector<at::Tensor> outputs;
-    int64_t row = 0;
-    for (const Shape::Stretch& stretch : Stretches()) {
-      const int64_t rows = stretch.prompts * stretch.length;
-      const auto batch = [&](const at::Tensor& x) {
-        return x.narrow(0, row, rows)
-            .view({stretch.prompts, stretch.length, x.size(1), x.size(2)})
-            .transpose(1, 2);
-      };
-      const at::Tensor attended = at::scaled_dot_product_attention(
-          batch(query), batch(key), batch(value), /*attn_mask=*/{}, /*dropout_p=*/0.0,
-          /*is_causal=*/true, /*scale=*/{}, /*enable_gqa=*/config_.kv_heads != config_.heads);
-      outputs.push_back(attended.transpose(1, 2).reshape({rows, config_.heads * config_.head_dim}));
-      row += rows;
+  HostPass(std::span<const PrepareRequest> requests, std::vector<Sequence> sequences,
+           int64_t copies)
+      : requests_(requests), sequences_(std::move(sequences)) {
+    shape_.gradients = requests[0].gradients;
+    shape_.copies = shape_.gradients ? copies : 1;
+    for (Sequence& sequence : sequences_) {
+      PlaceRows(sequence);
+      PlaceHead(sequence);
     }
-    return outputs.size() == 1 ? outputs[0] : at::cat(outputs);
+    shape_.rows = std::ssize(numbers_.ids);
+    shape_.head_rows = std::ssize(numbers_.head_rows);
+    shape_.head_is_all = shape_.head_rows == shape_.rows;
+    shape_.nexts = std::ssize(numbers_.nexts);
+    PlaceReads();
   }
 
-  // [layers, 2, rows, kv_heads, head_dim], of one copy.
-  at::Tensor KeysValues() const { return at::stack({at::stack(keys_), at::stack(values_)}, 1); }
+  const ReadingShape& shape() const { return shape_; }
+  const std::vector<Sequence>& sequences() const { return sequences_; }
+
+  std::vector<at::Tensor> Inputs(const Model& model) const {
+    const c10::Device device = model.weights().device();
+    const c10::ScalarType wide = AccumulationType(model.weights().dtype());
+    std::vector<at::Tensor> inputs = {numbers_.On(device),
+                                      ToDevice(label_weights_, device).to(wide)};
+    for (const at::Tensor& vectors : groups_.Vectors()) {
+      inputs.push_back(vectors.defined() ? vectors : at::empty({0}, inputs[1].options()));
+    }
+    for (const auto& prefix : prefixes_) inputs.push_back(prefix->keys_values);
+    return inputs;
+  }
+
+  // What a request has read. `values` is for_the_host()'s.
+  BranchNumbers Numbers(size_t request, const double* values) const {
+    BranchNumbers numbers;
+    for (const Sequence& sequence : sequences_) {
+      if (sequence.request != request) continue;
+      std::vector<double>& reads = numbers.emplace_back();
+      for (const size_t place : sequence.number_of_read) reads.push_back(values[place]);
+    }
+    return numbers;
+  }
+
+  // Of each number that is read for a target, its weight in the sum that is differentiated: f of each
+  // request.
+  struct Weights {
+    std::vector<double> reads;
+    std::vector<double> surprisals;
+  };
+  Weights NoWeights() const {
+    return {std::vector<double>(reads_, 0.0), std::vector<double>(numbers_.surprisals.size(), 0.0)};
+  }
+  void AddWeights(size_t request, const BranchNumbers& gradient, Weights& weights) const {
+    const auto first_read = static_cast<size_t>(shape_.head_rows + shape_.nexts);
+    for (const Sequence& sequence : sequences_) {
+      if (sequence.request != request) continue;
+      for (size_t r = 0; r < sequence.number_of_read.size(); ++r) {
+        const size_t place = sequence.number_of_read[r];
+        const double weight = gradient[sequence.branch_index][r];
+        if (place >= first_read) {
+          weights.reads[place - first_read] += weight;
+        } else {
+          weights.surprisals[surprisal_of_head_row_.at(static_cast<int64_t>(place))] += weight;
+        }
+      }
+    }
+  }
 
  private:
-  // Copies of one stretch are another stretch of the same length.
-  std::vector<Shape::Stretch> Stretches() const {
-    std::vector<Shape::Stretch> all = shape_.stretches;
-    if (shape_.copies == 1) return all;
-    if (all.size() == 1) return {{2 * all[0].prompts, all[0].length}};
-    all.insert(all.end(), shape_.stretches.begin(), shape_.stretches.end());
-    return all;
-  }
-
-  const ModelConfig& config_;
-  const Shape& shape_;
-  std::vector<at::Tensor> keys_;
-  std::vector<at::Tensor> values_;
-};
-
-// One pass's numbers that differ from pass to pass of one shape; one tensor, so that they go to the
-// device together.
-struct Inputs {
-  std::vector<int64_t> ids, positions, labels;
-  // In the order of Shape::targets.
-  std::vector<int64_t> target_rows, target_neurons;
-
-  at::Tensor On(c10::Device device) const {
-    std::vector<int64_t> all;
-    for (const auto* part : {&ids, &positions, &labels, &target_rows, &target_neurons}) {
-      all.insert(all.end(), part->begin(), part->end());
+  void PlaceRows(Sequence& sequence) {
+    const PrepareRequest& request = requests_[sequence.request];
+    sequence.first_row = std::ssize(numbers_.ids);
+    sequence.rows = sequence.branch->length - sequence.branch->start;
+    int64_t prefix = -1;
+    if (sequence.prefix != nullptr) {
+      const auto [entry, is_new] =
+          prefix_index_.try_emplace(sequence.prefix.get(), std::ssize(prefixes_));
+      if (is_new) prefixes_.push_back(sequence.prefix);
+      prefix = entry->second;
     }
-    return ToDevice(all, device);
+    if (shape_.stretches.empty() || shape_.stretches.back().length != sequence.rows ||
+        shape_.stretches.back().prefix != prefix) {
+      shape_.stretches.push_back(
+          {0, sequence.rows, prefix, prefix < 0 ? 0 : sequence.branch->start});
+    }
+    ++shape_.stretches.back().sequences;
+    for (int64_t position = sequence.branch->start; position < sequence.branch->length;
+         ++position) {
+      numbers_.ids.push_back(
+          TokenAt(request.prompt, TargetOf(request), *sequence.branch, position));
+      numbers_.positions.push_back(position);
+    }
   }
+
+  void PlaceHead(Sequence& sequence) {
+    const PrepareRequest& request = requests_[sequence.request];
+    const Branch& branch = *sequence.branch;
+    const std::vector<Read>& reads = TargetOf(request).reads();
+    const auto contexts = static_cast<double>(PlanOf(request).contexts);
+    sequence.first_head_row = std::ssize(numbers_.head_rows);
+    for (int64_t position = branch.start; position < branch.length; ++position) {
+      const bool is_read =
+          std::any_of(branch.reads.begin(), branch.reads.end(), [&](const PlannedRead& read) {
+            return read.row == position && reads[read.read].kind == Read::Kind::kSurprisal;
+          });
+      const bool counts = branch.Counts(position + 1);
+      const bool next = branch.counts && position == branch.last;
+      if (!is_read && !counts && !next) continue;
+      const int64_t head_row = std::ssize(numbers_.head_rows);
+      sequence.head_positions.push_back(position);
+      numbers_.head_rows.push_back(sequence.RowOf(position));
+      numbers_.labels.push_back(
+          position + 1 < branch.length
+              ? TokenAt(request.prompt, TargetOf(request), branch, position + 1)
+              : 0);
+      label_weights_.push_back(
+          counts ? 1.0 / static_cast<double>(branch.counted()) / contexts : 0.0);
+      if (next) {
+        sequence.next = std::ssize(numbers_.nexts);
+        numbers_.nexts.push_back(head_row);
+      }
+      if (is_read) {
+        surprisal_of_head_row_[head_row] = numbers_.surprisals.size();
+        numbers_.surprisals.push_back(head_row);
+      }
+    }
+  }
+
+  void PlaceReads() {
+    std::vector<size_t*> places;
+    struct OfAttention {
+      ReadingShape::AttentionRead read;
+      size_t* place;
+    };
+    std::vector<OfAttention> attention;
+    for (Sequence& sequence : sequences_) {
+      const ModelTarget& target = TargetOf(requests_[sequence.request]);
+      sequence.number_of_read.resize(sequence.branch->reads.size());
+      for (size_t r = 0; r < sequence.branch->reads.size(); ++r) {
+        const PlannedRead& planned = sequence.branch->reads[r];
+        const Read& read = target.reads()[planned.read];
+        size_t* const place = &sequence.number_of_read[r];
+        if (read.kind == Read::Kind::kSurprisal) {
+          *place = static_cast<size_t>(sequence.HeadRowBefore(planned.row + 1));
+        } else if (read.kind == Read::Kind::kAttention) {
+          attention.push_back(
+              {{read.layer, read.which, sequence.first_row, sequence.RowOf(planned.row),
+                planned.key,
+                sequence.prefix == nullptr ? -1 : prefix_index_.at(sequence.prefix.get())},
+               place});
+        } else {
+          groups_.Add(target, read, sequence.RowOf(planned.row), places.size());
+          places.push_back(place);
+        }
+      }
+    }
+    shape_.surprisals = std::ssize(numbers_.surprisals);
+    auto number = static_cast<size_t>(shape_.head_rows + shape_.nexts);
+    for (const auto& [key, group] : groups_.groups()) {
+      shape_.groups.push_back({key, std::ssize(group.rows)});
+      numbers_.read_rows.insert(numbers_.read_rows.end(), group.rows.begin(), group.rows.end());
+      numbers_.read_which.insert(numbers_.read_which.end(), group.which.begin(),
+                                 group.which.end());
+      for (const size_t result : group.results) *places[result] = number++;
+    }
+    // Attention's numbers come as layers are passed.
+    std::stable_sort(attention.begin(), attention.end(), [](const auto& a, const auto& b) {
+      return a.read.layer < b.read.layer;
+    });
+    for (const OfAttention& of : attention) {
+      shape_.attention.push_back(of.read);
+      *of.place = number++;
+    }
+    reads_ = number - static_cast<size_t>(shape_.head_rows + shape_.nexts);
+  }
+
+  const std::span<const PrepareRequest> requests_;
+  std::vector<Sequence> sequences_;
+  ReadingShape shape_;
+  ReadingInputs numbers_;
+  std::vector<double> label_weights_;
+  ReadGroups groups_;
+  std::map<const SharedPrefix*, int64_t> prefix_index_;
+  std::vector<std::shared_ptr<const SharedPrefix>> prefixes_;
+  std::map<int64_t, size_t> surprisal_of_head_row_;
+  size_t reads_ = 0;
 };
-
-// Of the rows' weighted cross-entropy, with respect to what the head reads.
-at::Tensor HeadGradient(const Model& model, const at::Tensor& log_probs,
-                        const at::Tensor& label_column, const at::Tensor& label_weights) {
-  const at::AutoGradMode no_grad(false);
-  at::Tensor residue = log_probs.exp();
-  residue.scatter_add_(1, label_column, at::full_like(label_column, -1.0, residue.options()));
-  residue.mul_(label_weights.unsqueeze(1));
-  return ProductBackward(residue.to(model.weights().compute_dtype()), model.weights().head.weight);
-}
-
-// What Forward() gives, at these places.
-enum Result { kForTheHost, kKeysValues, kLogProbs, kTargetGradient, kCrossEntropyGradient };
-
-// `inputs` are Inputs' and each row's share in its prompt's cross-entropy. kForTheHost is float64:
-// of each row -log p(label) and its most probable next token, of each target its value. The others
-// are only there with gradients.
-std::vector<at::Tensor> Forward(const Model& model, GpuKernels* kernels, const Shape& shape,
-                                const std::vector<at::Tensor>& inputs) {
-  const ModelConfig& config = model.config();
-  const c10::ScalarType wide = AccumulationType(model.weights().dtype());
-  const int64_t rows = inputs[1].size(0);
-  const int64_t prompts = (inputs[0].size(0) - 3 * rows) / 2;
-  const auto parts = inputs[0].split_with_sizes({rows, rows, rows, prompts, prompts});
-  const at::Tensor label_column = parts[2].unsqueeze(1);
-
-  const at::AutoGradMode grad_mode(shape.gradients);
-  const Decoder decoder(model, kernels);
-  const auto copied = [&](const at::Tensor& x) {
-    return shape.copies == 1 ? x : x.repeat(shape.copies);
-  };
-  const at::Tensor embedded = decoder.Embed(copied(parts[0])).set_requires_grad(shape.gradients);
-  const Rotary rotary = decoder.RotaryAt(copied(parts[1]));
-  CausalAttention attention(config, shape);
-  std::vector<at::Tensor> targets;
-  int64_t first = 0;
-  at::Tensor residual = embedded;
-  for (int64_t layer = 0; layer < config.layers; ++layer) {
-    at::Tensor neurons;
-    residual = decoder.Layer(layer, residual, rotary, attention, &neurons);
-    const auto found = shape.targets.find(layer);
-    if (found == shape.targets.end()) continue;
-    targets.push_back(neurons.index(
-        {parts[3].narrow(0, first, found->second), parts[4].narrow(0, first, found->second)}));
-    first += found->second;
-  }
-  // Targets are read from the first copy, the head from the last.
-  const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, (shape.copies - 1) * rows, rows));
-  const at::Tensor all_targets = at::cat(targets);
-
-  // From here on the head is differentiated by hand: its gradient is (p - onehot(label)) W, and the
-  // log-probabilities that p comes from are kept anyway.
-  const at::Tensor log_probs = at::log_softmax(decoder.Logits(normed.detach()), -1, wide);
-  const at::Tensor surprisal = log_probs.gather(1, label_column).squeeze(1).neg();
-  const at::Tensor for_the_host =
-      at::cat({surprisal.to(at::kDouble), log_probs.argmax(-1).to(at::kDouble),
-               all_targets.detach().to(at::kDouble)});
-  if (!shape.gradients) return {for_the_host};
-
-  // One backward serves all prompts: none sees another's rows.
-  const auto gradient = [&](const std::vector<at::Tensor>& of, const std::vector<at::Tensor>& from,
-                            bool again) {
-    return torch::autograd::grad(of, {embedded}, from, /*retain_graph=*/again)[0];
-  };
-  const at::Tensor ones = at::ones_like(all_targets);
-  const at::Tensor head_gradient =
-      HeadGradient(model, log_probs, label_column, inputs[1]).to(normed.scalar_type());
-  at::Tensor target_gradient, cross_entropy_gradient;
-  if (shape.copies == 1) {
-    target_gradient = gradient({all_targets}, {ones}, /*again=*/true);
-    cross_entropy_gradient = gradient({normed}, {head_gradient}, /*again=*/false);
-  } else {
-    const at::Tensor both = gradient({all_targets, normed}, {ones, head_gradient}, /*again=*/false);
-    target_gradient = both.narrow(0, 0, rows);
-    cross_entropy_gradient = both.narrow(0, rows, rows);
-  }
-  return {for_the_host, attention.KeysValues(), log_probs, target_gradient, cross_entropy_gradient};
-}
 
 // Forward, and with gradients the cross-entropy's way back through all layers and the target's from
 // its own.
-int64_t Flops(const ModelConfig& config, const Shape& shape, int64_t rows) {
-  const int64_t deepest = shape.targets.rbegin()->first + 1;
+int64_t Flops(const ModelConfig& config, const ReadingShape& shape) {
+  int64_t deepest = shape.surprisals > 0 ? config.layers : 0;
+  for (const ReadingShape::Group& group : shape.groups) {
+    const Read read{.site = group.key.site, .layer = group.key.layer};
+    deepest = std::max(deepest, read.Depth(config));
+  }
+  for (const auto& read : shape.attention) deepest = std::max(deepest, read.layer + 1);
   const int64_t layer_passes = config.layers + (shape.gradients ? config.layers + deepest : 0);
-  return rows * (layer_passes * LayerFlops(config) + (shape.gradients ? 2 : 1) * HeadFlops(config));
+  return shape.rows * layer_passes * LayerFlops(config) +
+         shape.head_rows * (shape.gradients ? 2 : 1) * HeadFlops(config);
+}
+
+// What a pass leaves on the device.
+struct DeviceResults {
+  at::Tensor for_the_host, keys_values, log_probs, target_gradient, cross_entropy_gradient;
+};
+
+// Copies: a prompt that survives long must not keep the whole pass alive.
+at::Tensor Copy(const at::Tensor& all, int64_t dim, int64_t first, int64_t count) {
+  return all.narrow(dim, first, count).clone(at::MemoryFormat::Contiguous);
+}
+
+// What one sequence leaves to its prompt.
+void KeepTensors(const Sequence& sequence, const DeviceResults& results, PreparedPrompt& prompt) {
+  const Branch& branch = *sequence.branch;
+  PreparedBranch& kept = prompt.branches[sequence.branch_index];
+  kept.keys_values = Copy(results.keys_values, 2, sequence.first_row, sequence.rows);
+  const auto tokens = std::ssize(prompt.ids);
+  const auto add = [&](const at::Tensor& gradient, at::Tensor& sum) {
+    const at::Tensor own = Copy(gradient, 0, sequence.RowOf(branch.prefix), tokens);
+    sum = sum.defined() ? sum + own : own;
+  };
+  add(results.target_gradient, prompt.target_gradient);
+  if (!branch.counts) return;
+  add(results.cross_entropy_gradient, prompt.cross_entropy_gradient);
+  // Of the prompt's own tokens; the suffix is not changed by anyone.
+  const int64_t first = std::max(branch.first_counted, branch.prefix);
+  const int64_t own = branch.prefix + tokens - first;
+  if (!sequence.PrefixPredicts()) {
+    kept.log_probs = own > 0 ? Copy(results.log_probs, 0, sequence.HeadRowBefore(first), own)
+                             : results.log_probs.narrow(0, 0, 0).clone();
+  } else {
+    kept.log_probs = at::cat({sequence.prefix->log_probs.unsqueeze(0),
+                              results.log_probs.narrow(0, sequence.first_head_row, own - 1)});
+  }
+}
+
+// `first_surprisal`: of the first counted token where the prefix predicts it.
+void KeepNumbers(const Sequence& sequence, const HostPass& pass, const double* values,
+                 double first_surprisal, PreparedPrompt& prompt) {
+  const Branch& branch = *sequence.branch;
+  PreparedBranch& kept = prompt.branches[sequence.branch_index];
+  kept.prefix = sequence.prefix;
+  for (int64_t position = branch.first_counted; branch.Counts(position); ++position) {
+    const bool by_prefix = sequence.PrefixPredicts() && position == branch.start;
+    kept.surprisal.push_back(by_prefix ? first_surprisal
+                                       : values[sequence.HeadRowBefore(position)]);
+  }
+  if (sequence.branch_index == 0) {
+    prompt.next = static_cast<TokenId>(values[pass.shape().head_rows + sequence.next]);
+  }
+}
+
+// x(t): the mean over the contexts of each one's mean.
+double CrossEntropy(const PreparedPrompt& prompt) {
+  double sum = 0;
+  for (size_t b = 0; b < prompt.branches.size(); ++b) {
+    const Branch& branch = prompt.plan->branches[b];
+    if (!branch.counts) continue;
+    if (branch.counted() == 0) return std::numeric_limits<double>::quiet_NaN();
+    const std::vector<double>& nats = prompt.branches[b].surprisal;
+    sum += std::accumulate(nats.begin(), nats.end(), 0.0) / static_cast<double>(branch.counted());
+  }
+  return sum / static_cast<double>(prompt.plan->contexts);
 }
 
 }  // namespace
 
+std::shared_ptr<const SharedPrefix> PromptReader::PrefixOf(const ModelTarget& target,
+                                                           const Branch& branch) {
+  if (branch.start == 0) return nullptr;
+  const Prompt& whole = target.objective().contexts[branch.context].prefix;
+  Prompt tokens(whole.begin(), whole.begin() + branch.start);
+  std::weak_ptr<const SharedPrefix>& known = prefixes_[tokens];
+  std::shared_ptr<const SharedPrefix> prefix = known.lock();
+  if (prefix == nullptr) {
+    std::erase_if(prefixes_, [&](const auto& entry) {
+      return entry.second.expired() && entry.first != tokens;
+    });
+    prefix = std::make_shared<const SharedPrefix>(ReadPrefix(model_, tokens));
+    prefixes_[tokens] = prefix;
+  }
+  return prefix;
+}
+
 std::vector<std::shared_ptr<const Prepared>> PromptReader::Read(
     std::span<const PrepareRequest> wanted, EvaluatorCounters& counters) {
   const c10::Device device = model_.weights().device();
+  const c10::ScalarType wide = AccumulationType(model_.weights().dtype());
   std::vector<PrepareRequest> requests(wanted.begin(), wanted.end());
   while (std::ssize(requests) % bucket_ != 0) requests.push_back(wanted.back());
+  std::vector<Sequence> sequences;
+  for (size_t r = 0; r < requests.size(); ++r) {
+    const std::vector<Branch>& branches = PlanOf(requests[r]).branches;
+    for (size_t b = 0; b < branches.size(); ++b) {
+      sequences.push_back({.request = r,
+                           .branch_index = b,
+                           .branch = &branches[b],
+                           .prefix = PrefixOf(TargetOf(requests[r]), branches[b])});
+    }
+  }
+  const HostPass pass(requests, std::move(sequences), copies_);
+  const ReadingShape& shape = pass.shape();
 
-  Shape shape;
-  shape.gradients = wanted[0].gradients;
-  shape.copies = shape.gradients ? copies_ : 1;
-  Inputs inputs;
-  std::vector<double> label_weights;
-  std::vector<int64_t> starts;
-  std::map<int64_t, std::vector<size_t>> by_layer;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const Prompt& prompt = requests[i].prompt;
-    const auto length = std::ssize(prompt);
-    if (shape.stretches.empty() || shape.stretches.back().length != length) {
-      shape.stretches.push_back({0, length});
-    }
-    ++shape.stretches.back().prompts;
-    starts.push_back(std::ssize(inputs.ids));
-    by_layer[requests[i].objective.layer].push_back(i);
-    for (int64_t j = 0; j < length; ++j) {
-      const bool predicts = j + 1 < length;
-      inputs.ids.push_back(prompt[j]);
-      inputs.positions.push_back(j);
-      inputs.labels.push_back(predicts ? prompt[j + 1] : 0);
-      label_weights.push_back(predicts ? 1.0 / static_cast<double>(length - 1) : 0.0);
+  // Weights that are known beforehand go in with the rest; others need what is read.
+  HostPass::Weights weights = pass.NoWeights();
+  bool constant = true;
+  if (shape.gradients) {
+    for (size_t r = 0; r < requests.size() && constant; ++r) {
+      const auto gradient = TargetOf(requests[r]).combiner().ConstantGradient(PlanOf(requests[r]));
+      constant = gradient.has_value();
+      if (constant) pass.AddWeights(r, *gradient, weights);
     }
   }
-  const auto rows = std::ssize(inputs.ids);
-  // Of each request: where its target stands among the targets.
-  std::vector<int64_t> target_of(requests.size());
-  for (const auto& [layer, which] : by_layer) {
-    shape.targets[layer] = std::ssize(which);
-    for (const size_t i : which) {
-      target_of[i] = std::ssize(inputs.target_rows);
-      inputs.target_rows.push_back(starts[i] + std::ssize(requests[i].prompt) - 1);
-      inputs.target_neurons.push_back(requests[i].objective.neuron);
+  const auto on_device = [&](const std::vector<double>& values) {
+    return ToDevice(values, device).to(wide);
+  };
+  std::vector<at::Tensor> inputs = pass.Inputs(model_);
+  DeviceResults results;
+  if (constant) {
+    const size_t inputs_of_pass = inputs.size();
+    inputs.push_back(on_device(weights.reads));
+    inputs.push_back(on_device(weights.surprisals));
+    const auto tensors = recorded_.Call(
+        shape.Key(), inputs,
+        [&model = model_, kernels = kernels_, shape,
+         inputs_of_pass](const std::vector<at::Tensor>& all) -> std::vector<at::Tensor> {
+          const std::vector<at::Tensor> own(all.begin(), all.begin() + inputs_of_pass);
+          ReadingPass reading(model, kernels, shape, own);
+          reading.Forward();
+          if (!shape.gradients) return {reading.for_the_host()};
+          const auto gradients =
+              reading.Backward(all[inputs_of_pass], all[inputs_of_pass + 1]);
+          return {reading.for_the_host(), reading.KeysValues(), reading.log_probs(),
+                  gradients.target, gradients.cross_entropy};
+        });
+    results.for_the_host = tensors[0];
+    if (shape.gradients) {
+      results = {tensors[0], tensors[1], tensors[2], tensors[3], tensors[4]};
     }
+  } else {
+    ReadingPass reading(model_, kernels_, shape, inputs);
+    reading.Forward();
+    const at::Tensor host = reading.for_the_host().to(at::kCPU);
+    weights = pass.NoWeights();
+    for (size_t r = 0; r < requests.size(); ++r) {
+      BranchNumbers gradient;
+      TargetOf(requests[r]).combiner().Combine(
+          PlanOf(requests[r]), pass.Numbers(r, host.const_data_ptr<double>()), &gradient);
+      pass.AddWeights(r, gradient, weights);
+    }
+    const auto gradients =
+        reading.Backward(on_device(weights.reads), on_device(weights.surprisals));
+    results = {reading.for_the_host(), reading.KeysValues(), reading.log_probs(),
+               gradients.target, gradients.cross_entropy};
   }
-  const c10::ScalarType wide = AccumulationType(model_.weights().dtype());
-  const auto results =
-      recorded_.Call(shape.Key(), {inputs.On(device), ToDevice(label_weights, device).to(wide)},
-                     [&model = model_, kernels = kernels_, shape](const auto& tensors) {
-                       return Forward(model, kernels, shape, tensors);
-                     });
-  counters.matmul_flops += Flops(model_.config(), shape, rows);
+  counters.matmul_flops += Flops(model_.config(), shape);
   counters.prepared_prompts += std::ssize(wanted);
 
   std::vector<std::shared_ptr<PreparedPrompt>> prompts;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    const auto length = std::ssize(wanted[i].prompt);
-    auto prepared = std::make_shared<PreparedPrompt>();
-    prepared->ids = wanted[i].prompt;
-    prepared->goal = wanted[i].objective;
-    if (shape.gradients) {
-      // Copies: a prompt that survives long must not keep the whole pass alive.
-      const auto rows_of = [&](Result result, int64_t dim, int64_t count) {
-        return results[result].narrow(dim, starts[i], count).clone(at::MemoryFormat::Contiguous);
-      };
-      prepared->keys_values = rows_of(kKeysValues, 2, length);
-      prepared->log_probs = rows_of(kLogProbs, 0, length - 1);
-      prepared->target_gradient = rows_of(kTargetGradient, 0, length);
-      prepared->cross_entropy_gradient = rows_of(kCrossEntropyGradient, 0, length);
-    }
-    prompts.push_back(std::move(prepared));
+  for (const PrepareRequest& request : wanted) {
+    auto& prompt = *prompts.emplace_back(std::make_shared<PreparedPrompt>());
+    prompt.ids = request.prompt;
+    prompt.goal = request.target;
+    prompt.plan = &PlanOf(request);
+    prompt.branches.resize(prompt.plan->branches.size());
+  }
+  std::vector<at::Tensor> host_parts = {results.for_the_host};
+  for (const Sequence& sequence : pass.sequences()) {
+    if (sequence.request >= wanted.size()) continue;
+    PreparedPrompt& prompt = *prompts[sequence.request];
+    if (shape.gradients) KeepTensors(sequence, results, prompt);
+    if (!sequence.PrefixPredicts()) continue;
+    host_parts.push_back(
+        sequence.prefix->log_probs.narrow(0, prompt.ids[0], 1).to(at::kDouble).neg());
   }
   // Waits for the device.
-  const at::Tensor host = results[kForTheHost].to(at::kCPU);
+  const at::Tensor host =
+      (host_parts.size() == 1 ? host_parts[0] : at::cat(host_parts)).to(at::kCPU);
   const double* values = host.const_data_ptr<double>();
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    PreparedPrompt& prepared = *prompts[i];
-    const auto length = std::ssize(prepared.ids);
-    const double* nats = values + starts[i];
-    prepared.target = values[2 * rows + target_of[i]];
-    prepared.next = static_cast<TokenId>(values[rows + starts[i] + length - 1]);
-    prepared.surprisal.assign(nats, nats + length - 1);
-    prepared.cross_entropy = static_cast<float>(
-        length > 1 ? std::accumulate(nats, nats + length - 1, 0.0) / static_cast<double>(length - 1)
-                   : std::numeric_limits<double>::quiet_NaN());
+  const double* first_surprisal = values + results.for_the_host.size(0);
+  for (const Sequence& sequence : pass.sequences()) {
+    if (sequence.request >= wanted.size()) continue;
+    const double first = sequence.PrefixPredicts() ? *first_surprisal++ : 0;
+    KeepNumbers(sequence, pass, values, first, *prompts[sequence.request]);
+  }
+  for (size_t r = 0; r < wanted.size(); ++r) {
+    PreparedPrompt& prompt = *prompts[r];
+    const BranchNumbers numbers = pass.Numbers(r, values);
+    for (size_t b = 0; b < numbers.size(); ++b) prompt.branches[b].reads = numbers[b];
+    Combined combined =
+        prompt.model_target().combiner().Combine(*prompt.plan, numbers, /*gradient=*/nullptr);
+    prompt.value = combined.target;
+    prompt.terms = std::move(combined.terms);
+    prompt.cross_entropy = static_cast<float>(CrossEntropy(prompt));
   }
   return {prompts.begin(), prompts.end()};
 }

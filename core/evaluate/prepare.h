@@ -1,12 +1,14 @@
-// Reading parents: one forward pass and two backward passes over distinct prompts. Includes torch.
+// Reading parents: one forward pass and the way back over distinct prompts. Includes torch.
 #ifndef EPO_CORE_EVALUATE_PREPARE_H_
 #define EPO_CORE_EVALUATE_PREPARE_H_
 
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "core/evaluate/evaluator.h"
+#include "core/evaluate/fixed_tokens.h"
 #include "core/evaluate/gpu_help.h"
 #include "core/evaluate/prepared_prompt.h"
 #include "core/evaluate/recorded.h"
@@ -19,7 +21,9 @@ class PromptReader {
  public:
   // With a recorder, as on a GPU, where reading waits for the weights more than it computes:
   // prompts are read in multiples of `prompts`, the last one again where some are missing, so that
-  // few shapes are recorded; and one backward pass over two copies of them gives both gradients.
+  // few shapes are recorded; and one backward pass over two copies of them gives both gradients. A
+  // target whose gradient depends on what is read (a maximum, a threshold, a soft-min) is not
+  // recorded.
   PromptReader(const Model& model, const GpuHelp& help, int64_t prompts)
       : model_(model),
         kernels_(help.kernels),
@@ -33,11 +37,15 @@ class PromptReader {
                                                     EvaluatorCounters& counters);
 
  private:
+  std::shared_ptr<const SharedPrefix> PrefixOf(const ModelTarget& target, const Branch& branch);
+
   const Model& model_;
   GpuKernels* const kernels_;
   Recorded recorded_;
   const int64_t bucket_;
   const int64_t copies_;
+  // Those that somebody holds.
+  std::map<Prompt, std::weak_ptr<const SharedPrefix>> prefixes_;
 };
 
 }  // namespace epo

@@ -4,40 +4,65 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <vector>
 
 #include "core/evaluate/evaluator.h"
+#include "core/evaluate/fixed_tokens.h"
+#include "core/evaluate/model_target.h"
 
 namespace epo {
 
-// For a prompt of n tokens; tensors are on the model's device.
+// A prompt in one branch of its target's plan. Tensors are on the model's device.
+struct PreparedBranch {
+  // The branch's first `start` tokens; null when there are none.
+  std::shared_ptr<const SharedPrefix> prefix;
+  // One a token that the cross-entropy counts: -log p, in nats.
+  std::vector<double> surprisal;
+  // One a read of the branch.
+  std::vector<double> reads;
+  // [layers, 2, rows, kv_heads, head_dim]: keys (rotated), then values, of the rows from `start` on.
+  at::Tensor keys_values;
+  // [tokens of the prompt that are counted, vocab], float32 (float64 when the model is): log p(v |
+  // what precedes). Undefined in a branch that counts none.
+  at::Tensor log_probs;
+};
+
+// For a prompt of n tokens.
 class PreparedPrompt final : public Prepared {
  public:
   const Prompt& prompt() const override { return ids; }
-  const Objective& objective() const override { return goal; }
-  Score score() const override { return {static_cast<float>(target), cross_entropy}; }
+  const std::shared_ptr<const Target>& target() const override { return goal; }
+  Score score() const override { return {static_cast<float>(value), cross_entropy}; }
+  std::span<const double> term_values() const override { return terms; }
   TokenId next_token() const override { return next; }
   bool has_gradients() const override { return target_gradient.defined(); }
   int64_t device_bytes() const override {
     int64_t bytes = 0;
-    for (const at::Tensor* tensor :
-         {&keys_values, &log_probs, &target_gradient, &cross_entropy_gradient}) {
-      if (tensor->defined()) bytes += static_cast<int64_t>(tensor->nbytes());
+    const auto add = [&](const at::Tensor& tensor) {
+      if (tensor.defined()) bytes += static_cast<int64_t>(tensor.nbytes());
+    };
+    for (const PreparedBranch& branch : branches) {
+      add(branch.keys_values);
+      add(branch.log_probs);
     }
+    add(target_gradient);
+    add(cross_entropy_gradient);
     return bytes;
   }
 
+  const ModelTarget& model_target() const { return static_cast<const ModelTarget&>(*goal); }
+
   Prompt ids;
-  Objective goal;
-  double target = 0;
+  std::shared_ptr<const Target> goal;
+  // For prompts of n tokens. The target's.
+  const Plan* plan = nullptr;
+  double value = 0;
   float cross_entropy = 0;
+  std::vector<double> terms;
   TokenId next = 0;
-  // -log p(t_i | t_<i) of position i = 1..n-1 at [i - 1], in nats.
-  std::vector<double> surprisal;
-  // [layers, 2, n, kv_heads, head_dim]: keys (rotated), then values.
-  at::Tensor keys_values;
-  // [n - 1, vocab], float32 (float64 when the model is): log p(v | t_<=i) at row i.
-  at::Tensor log_probs;
+  // One a branch of the plan.
+  std::vector<PreparedBranch> branches;
   // [n, hidden]: gradients of target and cross-entropy with respect to the embedded tokens, without
   // the label path (docs/epo.md).
   at::Tensor target_gradient;

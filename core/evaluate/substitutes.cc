@@ -45,11 +45,18 @@ at::Tensor Gradients(const Model& model, std::span<const Row> rows) {
     of_target.push_back(row.parent->target_gradient.select(0, row.position));
     of_cross_entropy.push_back(row.parent->cross_entropy_gradient.select(0, row.position));
     penalties.push_back(row.penalty);
-    if (row.position == 0) continue;
-    // A token is also what its predecessors predict.
-    predicted.push_back(std::ssize(penalties) - 1);
-    log_probs.push_back(row.parent->log_probs.select(0, row.position - 1));
-    label_weights.push_back(row.penalty / static_cast<double>(row.parent->ids.size() - 1));
+    // A token is also what its predecessors predict, in each context.
+    const Plan& plan = *row.parent->plan;
+    for (size_t b = 0; b < plan.branches.size(); ++b) {
+      const Branch& branch = plan.branches[b];
+      if (!branch.Counts(branch.prefix + row.position)) continue;
+      const int64_t first = std::max(branch.first_counted, branch.prefix);
+      predicted.push_back(std::ssize(penalties) - 1);
+      log_probs.push_back(
+          row.parent->branches[b].log_probs.select(0, branch.prefix + row.position - first));
+      label_weights.push_back(row.penalty / static_cast<double>(branch.counted()) /
+                              static_cast<double>(plan.contexts));
+    }
   }
   const auto column = [&](const std::vector<double>& values) {
     return ToDevice(values, weights.device()).to(wide).unsqueeze(1);

@@ -16,9 +16,8 @@ namespace epo {
 // Immutable to its users. Made, used and, on a CUDA model, dropped on the evaluator's thread.
 class Target {
  public:
-  // `objective` must be valid for `model` (ValidateObjective). Reads a cosine's text, and waits for
-  // it. INVALID_ARGUMENT for an objective without terms; RESOURCE_EXHAUSTED when the device's memory
-  // does not suffice.
+  // Reads a cosine's text, and waits for it. INVALID_ARGUMENT with the first of what
+  // ValidateObjective finds; RESOURCE_EXHAUSTED when the device's memory does not suffice.
   static absl::StatusOr<std::shared_ptr<const Target>> Create(const Model& model,
                                                               Objective objective);
   virtual ~Target() = default;
@@ -29,7 +28,10 @@ class Target {
   // are in their right proportions.
   virtual bool needs_scales() const = 0;
 
-  // One a term: what it is divided by. The same vectors and texts are shared.
+  // One a term: what it is divided by; 1 where that is yet to be measured.
+  virtual std::span<const double> scales() const = 0;
+
+  // With these scales, one a term, none of them to be measured any more. Shares the vectors.
   virtual std::shared_ptr<const Target> WithScales(std::span<const double> scales) const = 0;
 
   // OK, or INVALID_ARGUMENT with why a prompt of so many tokens cannot be read: a position that it

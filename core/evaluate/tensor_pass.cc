@@ -2,8 +2,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 
+#include "core/evaluate/device_reads.h"
 #include "core/evaluate/packed_pass.h"
 #include "core/evaluate/phase_timer.h"
 #include "core/evaluate/prepared_prompt.h"
@@ -28,21 +31,30 @@ HeadTile TileOn(const c10::Device& device) {
 }
 
 // Everything that shapes a pass. Its sizes are rounded up to buckets: at each layer some rows that
-// are no longer needed stay, and at the end stand rows of a candidate that nobody asked for.
+// are no longer needed stay, and at the end stand rows of an item that nobody asked for.
 struct Shape {
+  struct Group {
+    ReadGroups::Key key;
+    int64_t count = 0;
+  };
   int64_t rows = 0;
-  int64_t predicting = 0;
-  // The longest prompt.
+  // Rows that the head sees; whether they are the first ones in their order.
+  int64_t head_rows = 0;
+  bool head_is_prefix = true;
+  int64_t items = 0;
+  // The longest sequence.
   int64_t length = 0;
   // At [i]: how many rows layer i computes.
   std::vector<int64_t> rows_at;
-  // How many targets are read from a layer, for each that has any.
-  std::map<int64_t, int64_t> targets;
+  std::vector<Group> groups;
 
   std::vector<int64_t> Key() const {
-    std::vector<int64_t> key = {rows, predicting, length};
+    std::vector<int64_t> key = {rows, head_rows, head_is_prefix, items, length};
     key.insert(key.end(), rows_at.begin(), rows_at.end());
-    for (const auto& [layer, count] : targets) key.insert(key.end(), {layer, count});
+    for (const Group& group : groups) {
+      key.insert(key.end(), {group.key.layer, static_cast<int64_t>(group.key.site),
+                             static_cast<int64_t>(group.key.kind), group.count});
+    }
     return key;
   }
 };
@@ -50,19 +62,20 @@ struct Shape {
 // One pass's numbers that differ from pass to pass of one shape; one tensor, so that they go to the
 // device together.
 struct Inputs {
-  std::vector<int64_t> ids, positions, candidate;
+  std::vector<int64_t> ids, positions, item;
   // Of each row, as AttendedRows'.
-  std::vector<int64_t> parent, first, base;
-  std::vector<int64_t> labels;
-  // Of each candidate: its parent's place among the parents.
+  std::vector<int64_t> parent, first, base, split, tail_base;
+  std::vector<int64_t> head_rows, labels;
+  // Of each item: its parent's place among the parents.
   std::vector<int64_t> parent_of;
-  // In the order of Shape::targets.
-  std::vector<int64_t> target_rows, target_neurons;
+  // In the order of Shape::groups; keys' positions are attention's.
+  std::vector<int64_t> read_rows, read_which, read_keys;
 
   at::Tensor On(c10::Device device) const {
     std::vector<int64_t> all;
-    for (const auto* part : {&ids, &positions, &candidate, &parent, &first, &base, &labels,
-                             &parent_of, &target_rows, &target_neurons}) {
+    for (const auto* part :
+         {&ids, &positions, &item, &parent, &first, &base, &split, &tail_base, &head_rows, &labels,
+          &parent_of, &read_rows, &read_which, &read_keys}) {
       all.insert(all.end(), part->begin(), part->end());
     }
     return ToDevice(all, device);
@@ -71,51 +84,70 @@ struct Inputs {
 
 // Inputs, apart again on the device.
 struct DeviceInputs {
+  struct Reads {
+    at::Tensor rows, which, keys;
+  };
+
   DeviceInputs(const at::Tensor& all, const Shape& shape) {
     int64_t count = 0;
-    for (const auto& [layer, some] : shape.targets) count += some;
+    for (const Shape::Group& group : shape.groups) count += group.count;
     const int64_t rows = shape.rows;
-    const int64_t candidates = all.size(0) - 6 * rows - shape.predicting - 2 * count;
-    const auto parts = all.split_with_sizes(
-        {rows, rows, rows, rows, rows, rows, shape.predicting, candidates, count, count});
+    const auto parts = all.split_with_sizes({rows, rows, rows, rows, rows, rows, rows, rows,
+                                             shape.head_rows, shape.head_rows, shape.items, count,
+                                             count, count});
     ids = parts[0];
     positions = parts[1];
-    candidate = parts[2];
-    attended = {parts[3], parts[4], parts[5], parts[1]};
-    labels = parts[6];
-    parent_of = parts[7];
-    target_rows = parts[8];
-    target_neurons = parts[9];
+    item = parts[2];
+    attended = {.parent = parts[3],
+                .first = parts[4],
+                .base = parts[5],
+                .split = parts[6],
+                .tail_base = parts[7],
+                .position = parts[1]};
+    head_rows = parts[8];
+    labels = parts[9];
+    parent_of = parts[10];
+    int64_t first = 0;
+    for (const Shape::Group& group : shape.groups) {
+      reads.push_back({parts[11].narrow(0, first, group.count),
+                       parts[12].narrow(0, first, group.count),
+                       parts[13].narrow(0, first, group.count)});
+      first += group.count;
+    }
   }
 
-  at::Tensor ids, positions, candidate, labels, parent_of, target_rows, target_neurons;
+  at::Tensor ids, positions, item, head_rows, labels, parent_of;
   AttendedRows attended;
+  // In the order of Shape::groups.
+  std::vector<Reads> reads;
 };
 
-// A candidate's rows attend to its parent's keys before the change and to its own after it.
-class CandidateAttention final : public RowAttention {
+// An item's rows attend to its parent's keys before the change and to its own after it.
+class ItemAttention final : public RowAttention {
  public:
   // `parents` [parents, layers, 2, length, kv_heads, head_dim].
-  CandidateAttention(const ModelConfig& config, GpuKernels* kernels, at::Tensor parents,
-                     const DeviceInputs& inputs)
+  ItemAttention(const ModelConfig& config, GpuKernels* kernels, at::Tensor parents,
+                const DeviceInputs& inputs)
       : config_(config), kernels_(kernels), parents_(std::move(parents)), inputs_(inputs) {}
 
   at::Tensor Attend(int64_t layer, const at::Tensor& query, const at::Tensor& key,
                     const at::Tensor& value) override {
+    query_ = query;
+    key_ = key;
     const at::Tensor keys_values = parents_.select(1, layer);
     const at::Tensor parent_key = keys_values.select(1, 0);
     const at::Tensor parent_value = keys_values.select(1, 1);
     if (kernels_ != nullptr) {
       return kernels_->Attend(query, key, value, parent_key, parent_value, inputs_.attended);
     }
-    // Rows are spread into one padded batch of [candidates, length]; what a row must not see is
-    // after it and falls to the causal mask.
+    // Rows are spread into one padded batch of [items, length]; what a row must not see is after it
+    // and falls to the causal mask.
     const int64_t rows = query.size(0);
-    const at::Tensor candidate = inputs_.candidate.narrow(0, 0, rows);
+    const at::Tensor item = inputs_.item.narrow(0, 0, rows);
     const at::Tensor position = inputs_.positions.narrow(0, 0, rows);
     const auto spread = [&](const at::Tensor& own, const at::Tensor& base) {
       at::Tensor all = base;
-      all.index_put_({candidate, position}, own);
+      all.index_put_({item, position}, own);
       return all.transpose(1, 2);
     };
     const at::Tensor& parent_of = inputs_.parent_of;
@@ -129,7 +161,34 @@ class CandidateAttention final : public RowAttention {
                                          /*is_causal=*/true, /*scale=*/{},
                                          /*enable_gqa=*/config_.kv_heads != config_.heads)
             .transpose(1, 2);
-    return attended.index({candidate, position}).reshape({rows, config_.heads * config_.head_dim});
+    return attended.index({item, position}).reshape({rows, config_.heads * config_.head_dim});
+  }
+
+  // After Attend() of `layer`: the softmax weights that reads ask for, [reads].
+  at::Tensor Weights(int64_t layer, const DeviceInputs::Reads& reads) const {
+    const auto column = [](const at::Tensor& x) { return x.unsqueeze(1); };
+    const auto of_rows = [&](const at::Tensor& per_row) {
+      return column(per_row.index_select(0, reads.rows));
+    };
+    const AttendedRows& attended = inputs_.attended;
+    const int64_t group = config_.heads / config_.kv_heads;
+    const at::Tensor kv_head = column(reads.which.div(group, "floor"));
+    const at::Tensor position = at::arange(parents_.size(3), reads.rows.options()).unsqueeze(0);
+    const at::Tensor inherited =
+        parents_.select(1, layer).select(1, 0).index({of_rows(attended.parent), position, kv_head});
+    const at::Tensor own_row =
+        at::where(position.lt(of_rows(attended.split)), of_rows(attended.base) + position,
+                  of_rows(attended.tail_base) + position)
+            .clamp(0, key_.size(0) - 1);
+    const at::Tensor keys = at::where(position.lt(of_rows(attended.first)).unsqueeze(2), inherited,
+                                      key_.index({own_row, kv_head}));
+    const c10::ScalarType wide = AccumulationType(query_.scalar_type());
+    const at::Tensor query = query_.index({reads.rows, reads.which}).unsqueeze(1).to(wide);
+    const at::Tensor scores =
+        ((keys.to(wide) * query).sum(2) / std::sqrt(static_cast<double>(config_.head_dim)))
+            .masked_fill(position.gt(of_rows(attended.position)),
+                         -std::numeric_limits<double>::infinity());
+    return at::softmax(scores, 1).gather(1, column(reads.keys)).squeeze(1);
   }
 
  private:
@@ -137,6 +196,8 @@ class CandidateAttention final : public RowAttention {
   GpuKernels* const kernels_;
   const at::Tensor parents_;
   const DeviceInputs& inputs_;
+  // Of the last layer.
+  at::Tensor query_, key_;
 };
 
 // The log-sum-exp of each row, into `out`.
@@ -177,175 +238,279 @@ at::Tensor Surprisal(const Model& model, GpuKernels* kernels, const at::Tensor& 
   return at::cat(parts);
 }
 
-// `inputs` are Inputs' and the parents' keys and values. Gives the targets, in the order of
-// Shape::targets, and the surprisal of the rows that predict, one after another.
-std::vector<at::Tensor> Forward(const Model& model, GpuKernels* kernels, const Shape& shape,
-                                const std::vector<at::Tensor>& inputs,
-                                EvaluatorCounters& counters) {
-  const at::AutoGradMode no_grad(false);
+// The greatest logit of each row of all tokens but `tokens` [rows]. Logits exist one tile at a time.
+at::Tensor BestOther(const Model& model, const at::Tensor& normed, const at::Tensor& tokens) {
+  const LinearWeights& head = model.weights().head;
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
-  const DeviceInputs parts(inputs[0], shape);
-  const Decoder decoder(model, kernels);
-  std::vector<at::Tensor> results;
-  at::Tensor residual;
-  {
+  const int64_t vocab = head.weight.size(0);
+  const int64_t width = TileOn(normed.device()).columns;
+  at::Tensor best;
+  for (int64_t column = 0; column < vocab; column += width) {
+    const int64_t columns = std::min(width, vocab - column);
+    LinearWeights part{head.weight.narrow(0, column, columns), {}};
+    if (head.bias.defined()) part.bias = head.bias.narrow(0, column, columns);
+    const at::Tensor ids = at::arange(column, column + columns, tokens.options()).unsqueeze(0);
+    const at::Tensor here =
+        Apply(part, normed)
+            .to(wide)
+            .masked_fill(ids.eq(tokens.unsqueeze(1)), -std::numeric_limits<double>::infinity())
+            .amax({1});
+    best = best.defined() ? at::maximum(best, here) : here;
+  }
+  return best;
+}
+
+// A pass on the device. The inputs are Inputs', the parents' keys and values, and
+// ReadGroups::Vectors(), three.
+class DevicePass {
+ public:
+  enum Input { kNumbers, kParents, kVectors, kInputs = kVectors + 3 };
+
+  DevicePass(const Model& model, GpuKernels* kernels, const Shape& shape,
+             const std::vector<at::Tensor>& inputs)
+      : model_(model),
+        kernels_(kernels),
+        shape_(shape),
+        inputs_(inputs),
+        wide_(AccumulationType(model.weights().dtype())),
+        parts_(inputs[kNumbers], shape),
+        attention_(model.config(), kernels, inputs[kParents], parts_),
+        values_(shape.groups.size()) {}
+
+  // The surprisals of the head's rows, then what the groups read, one after another.
+  std::vector<at::Tensor> Run(EvaluatorCounters& counters) {
+    const at::AutoGradMode no_grad(false);
+    const Decoder decoder(model_, kernels_);
+    const at::Tensor residual = Layers(decoder, counters);
+    const PhaseTimer timer(counters.head_seconds);
+    std::vector<at::Tensor> results;
+    if (shape_.head_rows > 0) {
+      const at::Tensor rows = shape_.head_is_prefix
+                                  ? residual.narrow(0, 0, shape_.head_rows)
+                                  : residual.index_select(0, parts_.head_rows);
+      results.push_back(Surprisal(model_, kernels_, decoder.FinalNorm(rows), parts_.labels));
+    }
+    for (size_t g = 0; g < shape_.groups.size(); ++g) {
+      const ReadGroups::Key& key = shape_.groups[g].key;
+      if (key.site == Read::Site::kHead) {
+        const at::Tensor normed =
+            decoder.FinalNorm(residual.index_select(0, parts_.reads[g].rows));
+        const at::Tensor& tokens = parts_.reads[g].which;
+        values_[g] = key.kind == Read::Kind::kBestOther
+                         ? BestOther(model_, normed, tokens)
+                         : ReadLogits(model_, key.kind, normed, tokens, wide_);
+      }
+      results.push_back(values_[g]);
+    }
+    return {at::cat(results)};
+  }
+
+ private:
+  at::Tensor Layers(const Decoder& decoder, EvaluatorCounters& counters) {
     const PhaseTimer timer(counters.layer_seconds);
-    CandidateAttention attention(model.config(), kernels, inputs[1], parts);
-    Rotary rotary = decoder.RotaryAt(parts.positions);
-    residual = decoder.Embed(parts.ids);
-    int64_t first = 0;
-    for (int64_t layer = 0; layer < model.config().layers; ++layer) {
-      const int64_t rows = shape.rows_at[layer];
+    LayerTensors tensors;
+    for (const Shape::Group& group : shape_.groups) {
+      tensors.wants_post_attention |= group.key.site == Read::Site::kPostAttention;
+    }
+    Rotary rotary = decoder.RotaryAt(parts_.positions);
+    at::Tensor residual = decoder.Embed(parts_.ids);
+    ReadSite(Read::Site::kResidual, 0, residual);
+    for (int64_t layer = 0; layer < model_.config().layers; ++layer) {
+      const int64_t rows = shape_.rows_at[layer];
       if (rows == 0) break;
       if (rows < residual.size(0)) {
         residual = residual.narrow(0, 0, rows);
         rotary = rotary.Narrow(rows);
       }
-      at::Tensor neurons;
-      residual = decoder.Layer(layer, residual, rotary, attention, &neurons);
-      const auto found = shape.targets.find(layer);
-      if (found == shape.targets.end()) continue;
-      results.push_back(neurons
-                            .index({parts.target_rows.narrow(0, first, found->second),
-                                    parts.target_neurons.narrow(0, first, found->second)})
-                            .to(wide));
-      first += found->second;
+      residual = decoder.Layer(layer, residual, rotary, attention_, tensors);
+      ReadSite(Read::Site::kHeads, layer, tensors.heads);
+      ReadSite(Read::Site::kPostAttention, layer, tensors.post_attention);
+      ReadSite(Read::Site::kNeurons, layer, tensors.neurons);
+      ReadSite(Read::Site::kResidual, layer + 1, residual);
+    }
+    return residual;
+  }
+
+  void ReadSite(Read::Site site, int64_t layer, const at::Tensor& x) {
+    for (size_t g = 0; g < shape_.groups.size(); ++g) {
+      const ReadGroups::Key& key = shape_.groups[g].key;
+      if (key.site != site || key.layer != layer) continue;
+      const DeviceInputs::Reads& reads = parts_.reads[g];
+      values_[g] = key.kind == Read::Kind::kAttention
+                       ? attention_.Weights(layer, reads)
+                       : ReadRows(key.kind, x, reads.rows, reads.which,
+                                  inputs_[kVectors + ReadGroups::WidthOf(site)], wide_);
     }
   }
-  const PhaseTimer timer(counters.head_seconds);
-  if (shape.predicting > 0) {
-    const at::Tensor normed = decoder.FinalNorm(residual.narrow(0, 0, shape.predicting));
-    results.push_back(Surprisal(model, kernels, normed, parts.labels));
-  }
-  return {at::cat(results)};
-}
+
+  const Model& model_;
+  GpuKernels* const kernels_;
+  const Shape& shape_;
+  const std::vector<at::Tensor>& inputs_;
+  const c10::ScalarType wide_;
+  const DeviceInputs parts_;
+  ItemAttention attention_;
+  std::vector<at::Tensor> values_;
+};
 
 class TensorPass final : public PackedPass {
  public:
   TensorPass(const Model& model, const GpuHelp& help, const PassBuckets& buckets)
       : model_(model), kernels_(help.kernels), recorded_(help.recorder), buckets_(buckets) {}
 
-  PassResult Run(std::span<const Candidate> candidates, const Layout& layout,
-                 EvaluatorCounters& counters) override {
+  PassResult Run(std::span<const PassItem> items, std::span<const Change> changes,
+                 const Layout& layout, size_t numbers, EvaluatorCounters& counters) override {
     const at::AutoGradMode no_grad(false);
-    Shape shape;
-    Inputs inputs;
-    FillRows(candidates, layout, shape, inputs);
-    const std::vector<size_t> target_of = FillTargets(candidates, layout, shape, inputs);
-    const at::Tensor parents = StackParents(candidates, layout, shape, inputs);
+    PassResult result;
+    result.numbers.resize(numbers);
+    std::vector<at::Tensor> parts;
+    // Where each of the pass's values goes.
+    std::vector<size_t> number_of;
+    if (!layout.ids.empty()) {
+      parts.push_back(RunRows(items, layout, number_of, counters));
+    }
     std::vector<size_t> change_of;
-    const at::Tensor changes = Changes(candidates, change_of);
-    const auto results = recorded_.Call(
-        shape.Key(), {inputs.On(device()), parents},
-        [&model = model_, kernels = kernels_, shape, &counters](const auto& tensors) {
-          return Forward(model, kernels, shape, tensors, counters);
-        });
+    parts.push_back(Changes(changes, change_of));
 
     // Waits for the device, for the first time.
     const PhaseTimer timer(counters.head_seconds);
-    const at::Tensor host = at::cat({results[0], changes}).to(at::kCPU, at::kDouble).contiguous();
+    const at::Tensor host = at::cat(parts).to(at::kCPU, at::kDouble).contiguous();
     const double* values = host.const_data_ptr<double>();
-    PassResult result;
-    for (const size_t place : target_of) result.targets.push_back(values[place]);
-    const double* surprisal = values + inputs.target_rows.size();
-    result.surprisal.assign(surprisal, surprisal + layout.predicting);
-    result.change_surprisal.resize(candidates.size());
-    const double* change = values + results[0].size(0);
-    for (size_t i = 0; i < change_of.size(); ++i) result.change_surprisal[change_of[i]] = change[i];
+    for (size_t i = 0; i < number_of.size(); ++i) {
+      if (number_of[i] < numbers) result.numbers[number_of[i]] = values[i];
+    }
+    result.changes.resize(changes.size());
+    const double* change = values + number_of.size();
+    for (size_t i = 0; i < change_of.size(); ++i) result.changes[change_of[i]] = change[i];
     return result;
   }
 
  private:
   c10::Device device() const { return model_.weights().device(); }
 
-  void FillRows(std::span<const Candidate> candidates, const Layout& layout, Shape& shape,
+  at::Tensor RunRows(std::span<const PassItem> items, const Layout& layout,
+                     std::vector<size_t>& number_of, EvaluatorCounters& counters) {
+    Shape shape;
+    Inputs inputs;
+    FillRows(items, layout, shape, inputs);
+    const at::Tensor parents = StackParents(items, layout, shape, inputs);
+    number_of = layout.surprisal_numbers;
+    number_of.resize(shape.head_rows, SIZE_MAX);
+    std::vector<at::Tensor> tensors = {at::Tensor(), parents};
+    FillReads(items, layout, shape, inputs, number_of, tensors);
+    tensors[DevicePass::kNumbers] = inputs.On(device());
+    return recorded_.Call(shape.Key(), tensors,
+                          [&model = model_, kernels = kernels_, shape,
+                           &counters](const std::vector<at::Tensor>& all) {
+                            return DevicePass(model, kernels, shape, all).Run(counters);
+                          })[0];
+  }
+
+  void FillRows(std::span<const PassItem> items, const Layout& layout, Shape& shape,
                 Inputs& inputs) const {
     inputs.ids = layout.ids;
     inputs.positions = layout.positions;
-    inputs.candidate = layout.candidate;
+    inputs.item = layout.item;
+    inputs.head_rows = layout.head_rows;
     inputs.labels = layout.labels;
     shape.rows = RoundUp(std::ssize(layout.ids), buckets_.rows);
-    shape.predicting = RoundUp(layout.predicting, buckets_.rows);
+    shape.head_rows = RoundUp(std::ssize(layout.head_rows), buckets_.rows);
+    shape.head_is_prefix = layout.HeadIsPrefix();
     inputs.ids.resize(shape.rows, 0);
     inputs.positions.resize(shape.rows, 0);
-    inputs.candidate.resize(shape.rows, std::ssize(candidates));
-    inputs.labels.resize(shape.predicting, 0);
+    inputs.item.resize(shape.rows, std::ssize(items));
+    inputs.head_rows.resize(shape.head_rows, 0);
+    inputs.labels.resize(shape.head_rows, 0);
     for (const int64_t needed : layout.rows_at) {
       shape.rows_at.push_back(RoundUp(needed, buckets_.rows));
     }
   }
 
-  // Of each candidate: where its target stands among the targets.
-  std::vector<size_t> FillTargets(std::span<const Candidate> candidates, const Layout& layout,
-                                  Shape& shape, Inputs& inputs) const {
-    std::map<int64_t, std::vector<size_t>> by_layer;
-    for (size_t c = 0; c < candidates.size(); ++c) {
-      by_layer[candidates[c].parent->objective().layer].push_back(c);
+  void FillReads(std::span<const PassItem> items, const Layout& layout, Shape& shape,
+                 Inputs& inputs, std::vector<size_t>& number_of,
+                 std::vector<at::Tensor>& tensors) const {
+    ReadGroups groups;
+    for (size_t r = 0; r < layout.reads.size(); ++r) {
+      const Layout::RowRead& read = layout.reads[r];
+      groups.Add(*items[read.item].target, *read.read, read.row, r);
     }
-    std::vector<size_t> target_of(candidates.size());
-    for (const auto& [layer, which] : by_layer) {
-      for (const size_t c : which) {
-        target_of[c] = inputs.target_rows.size();
-        inputs.target_rows.push_back(layout.last_row[c]);
-        inputs.target_neurons.push_back(candidates[c].parent->objective().neuron);
+    groups.Pad(buckets_.candidates);
+    for (const auto& [key, group] : groups.groups()) {
+      shape.groups.push_back({key, std::ssize(group.rows)});
+      inputs.read_rows.insert(inputs.read_rows.end(), group.rows.begin(), group.rows.end());
+      inputs.read_which.insert(inputs.read_which.end(), group.which.begin(), group.which.end());
+      for (const size_t r : group.results) {
+        inputs.read_keys.push_back(layout.reads[r].key);
+        number_of.push_back(layout.reads[r].number);
       }
-      const int64_t count = RoundUp(std::ssize(which), buckets_.candidates);
-      shape.targets[layer] = count;
-      const size_t filled = inputs.target_rows.size() + count - which.size();
-      inputs.target_rows.resize(filled, 0);
-      inputs.target_neurons.resize(filled, 0);
+      inputs.read_keys.resize(inputs.read_rows.size(), 0);
+      number_of.resize(shape.head_rows + inputs.read_rows.size(), SIZE_MAX);
     }
-    return target_of;
+    for (const at::Tensor& vectors : groups.Vectors()) {
+      tensors.push_back(vectors.defined() ? vectors
+                                          : at::empty({0}, wide_options()));
+    }
   }
 
-  // [parents, layers, 2, length, kv_heads, head_dim].
-  at::Tensor StackParents(std::span<const Candidate> candidates, const Layout& layout, Shape& shape,
+  at::TensorOptions wide_options() const {
+    return at::TensorOptions(AccumulationType(model_.weights().dtype())).device(device());
+  }
+
+  // [parents, layers, 2, length, kv_heads, head_dim]: with what stands before their own rows.
+  at::Tensor StackParents(std::span<const PassItem> items, const Layout& layout, Shape& shape,
                           Inputs& inputs) const {
-    std::map<const Prepared*, int64_t> index;
-    std::vector<const PreparedPrompt*> parents;
-    for (const Candidate& candidate : candidates) {
-      const auto [entry, is_new] = index.try_emplace(candidate.parent, std::ssize(parents));
-      if (is_new) parents.push_back(static_cast<const PreparedPrompt*>(candidate.parent));
+    std::map<const PreparedBranch*, int64_t> index;
+    std::vector<const PreparedBranch*> parents;
+    const auto length_of = [](const PreparedBranch& parent) {
+      return parent.keys_values.size(2) +
+             (parent.prefix == nullptr ? 0 : std::ssize(parent.prefix->tokens));
+    };
+    for (const PassItem& item : items) {
+      const auto [entry, is_new] = index.try_emplace(item.parent, std::ssize(parents));
+      if (is_new) parents.push_back(item.parent);
       inputs.parent_of.push_back(entry->second);
-      shape.length = std::max({shape.length, std::ssize(candidate.parent->prompt()),
-                               candidate.first_changed + std::ssize(candidate.tokens)});
+      shape.length = std::max({shape.length, length_of(*item.parent), item.branch->end});
     }
     for (size_t row = 0; row < layout.ids.size(); ++row) {
-      const int64_t c = layout.candidate[row];
-      inputs.parent.push_back(inputs.parent_of[c]);
-      inputs.first.push_back(candidates[c].first_changed);
-      inputs.base.push_back(layout.first_row[c] - candidates[c].first_changed);
+      const int64_t i = layout.item[row];
+      const Layout::Item& place = layout.items[i];
+      const int64_t split = items[i].first + place.count;
+      inputs.parent.push_back(inputs.parent_of[i]);
+      inputs.first.push_back(items[i].first);
+      inputs.base.push_back(place.row - items[i].first);
+      inputs.split.push_back(split);
+      inputs.tail_base.push_back(place.tail_row - split);
     }
-    // A row that nobody asked for stands first in its prompt and sees itself alone.
-    for (auto* of_row : {&inputs.parent, &inputs.first, &inputs.base}) {
+    // A row that nobody asked for stands first in its sequence and sees itself alone.
+    for (auto* of_row :
+         {&inputs.parent, &inputs.first, &inputs.base, &inputs.split, &inputs.tail_base}) {
       of_row->resize(shape.rows, 0);
     }
-    const bool has_spare = inputs.candidate.back() == std::ssize(candidates);
-    inputs.parent_of.resize(RoundUp(std::ssize(candidates) + has_spare, buckets_.candidates), 0);
+    const bool has_spare = inputs.item.back() == std::ssize(items);
+    shape.items = RoundUp(std::ssize(items) + has_spare, buckets_.candidates);
+    inputs.parent_of.resize(shape.items, 0);
     std::vector<at::Tensor> padded;
-    for (const PreparedPrompt* parent : parents) {
-      const int64_t missing = shape.length - std::ssize(parent->ids);
-      padded.push_back(missing == 0
-                           ? parent->keys_values
-                           : at::constant_pad_nd(parent->keys_values, {0, 0, 0, 0, 0, missing}));
+    for (const PreparedBranch* parent : parents) {
+      const at::Tensor whole =
+          parent->prefix == nullptr
+              ? parent->keys_values
+              : at::cat({parent->prefix->keys_values, parent->keys_values}, 2);
+      const int64_t missing = shape.length - whole.size(2);
+      padded.push_back(missing == 0 ? whole
+                                    : at::constant_pad_nd(whole, {0, 0, 0, 0, 0, missing}));
     }
     padded.resize(RoundUp(std::ssize(padded), buckets_.parents), padded[0]);
     return at::stack(padded);
   }
 
-  // -log p(first changed token) of the candidates that have one to predict, in the order of
-  // `change_of`.
-  at::Tensor Changes(std::span<const Candidate> candidates, std::vector<size_t>& change_of) const {
-    std::map<const PreparedPrompt*, std::vector<size_t>> by_parent;
-    for (size_t c = 0; c < candidates.size(); ++c) {
-      if (candidates[c].first_changed == 0) continue;
-      by_parent[static_cast<const PreparedPrompt*>(candidates[c].parent)].push_back(c);
-    }
+  // -log p of the changes, in the order of `change_of`.
+  at::Tensor Changes(std::span<const Change> changes, std::vector<size_t>& change_of) const {
+    std::map<const PreparedBranch*, std::vector<size_t>> by_parent;
+    for (size_t c = 0; c < changes.size(); ++c) by_parent[changes[c].parent].push_back(c);
     std::vector<int64_t> places;
     for (const auto& [parent, which] : by_parent) {
       for (const size_t c : which) {
-        places.push_back((candidates[c].first_changed - 1) * parent->log_probs.size(1) +
-                         candidates[c].tokens[0]);
+        places.push_back(changes[c].row * parent->log_probs.size(1) + changes[c].token);
         change_of.push_back(c);
       }
     }
@@ -358,8 +523,7 @@ class TensorPass final : public PackedPass {
                           .neg_());
       first += std::ssize(which);
     }
-    const auto wide = at::TensorOptions(AccumulationType(model_.weights().dtype()));
-    return parts.empty() ? at::empty({0}, wide.device(device())) : at::cat(parts);
+    return parts.empty() ? at::empty({0}, wide_options()) : at::cat(parts);
   }
 
   const Model& model_;

@@ -90,8 +90,8 @@ extern "C" __global__ void Rotate(T* x, const W* cos, const W* sin, int64 pairs,
 // the cache. The softmax is summed up on the way, relative to the largest score so far.
 extern "C" __global__ void Attend(const T* query, const T* key, const T* value, const T* parent_key,
                                   const T* parent_value, int64 parent_stride, const int64* parent,
-                                  const int64* first, const int64* base, const int64* position,
-                                  int64 rows, int heads, int kv_heads, int head_dim, W scale,
+                                  const int64* first, const int64* base, const int64* split,
+                                  const int64* tail_base, const int64* position, int64 rows, int heads, int kv_heads, int head_dim, W scale,
                                   T* out) {
   const int64 row = (int64)blockIdx.x * blockDim.y + threadIdx.y;
   if (row >= rows) return;
@@ -101,6 +101,8 @@ extern "C" __global__ void Attend(const T* query, const T* key, const T* value, 
   const int64 inherited = parent[row] * parent_stride + offset;
   const int64 changed = first[row];
   const int64 own = base[row];
+  const int64 own_end = split[row];
+  const int64 own_tail = tail_base[row];
   const int64 last = position[row];
   const int64 at = (row * heads + head) * head_dim;
 
@@ -116,7 +118,7 @@ extern "C" __global__ void Attend(const T* query, const T* key, const T* value, 
     const T* k = parent_key + inherited + j * stride;
     const T* v = parent_value + inherited + j * stride;
     if (j >= changed) {
-      const int64 of = (j == last ? row : own + j) * stride + offset;
+      const int64 of = (j == last ? row : (j < own_end ? own : own_tail) + j) * stride + offset;
       k = key + of;
       v = value + of;
     }
@@ -280,8 +282,9 @@ class CudaKernels final : public GpuKernels {
       Launch(attend_, blocks, dim3(32, kRows), Data(query), Data(key), Data(value),
              Data(parent_key, false), Data(parent_value, false), parent_key.stride(0),
              attended.parent.const_data_ptr<int64_t>(), attended.first.const_data_ptr<int64_t>(),
-             attended.base.const_data_ptr<int64_t>(), attended.position.const_data_ptr<int64_t>(),
-             rows, Int(heads), Int(key.size(1)), Int(head_dim_), scale, Data(out));
+             attended.base.const_data_ptr<int64_t>(), attended.split.const_data_ptr<int64_t>(),
+             attended.tail_base.const_data_ptr<int64_t>(),
+             attended.position.const_data_ptr<int64_t>(), rows, Int(heads), Int(key.size(1)), Int(head_dim_), scale, Data(out));
     };
     const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
     if (dtype_ == c10::kDouble) {

@@ -65,15 +65,14 @@ at::Tensor Decoder::Rotated(const at::Tensor& x, const Rotary& rotary) const {
   return kernels_ == nullptr ? Rotate(x, rotary) : RotateOnGpu(*kernels_, x, rotary);
 }
 
-at::Tensor Decoder::Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor* neurons) const {
-  at::Tensor hidden = Activate(config_.activation, Apply(layer.mlp_input, x));
-  if (config_.gated_mlp) hidden = hidden * Apply(layer.mlp_factor, x);
-  if (neurons != nullptr) *neurons = hidden;
-  return Apply(layer.mlp_output, hidden);
+at::Tensor Decoder::Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor& neurons) const {
+  neurons = Activate(config_.activation, Apply(layer.mlp_input, x));
+  if (config_.gated_mlp) neurons = neurons * Apply(layer.mlp_factor, x);
+  return Apply(layer.mlp_output, neurons);
 }
 
 at::Tensor Decoder::Layer(int64_t layer, const at::Tensor& residual, const Rotary& rotary,
-                          RowAttention& attention, at::Tensor* neurons) const {
+                          RowAttention& attention, LayerTensors& tensors) const {
   const LayerWeights& weights = weights_.layers[layer];
   const int64_t rows = residual.size(0);
   const at::Tensor normed = Normalize(weights.attention_norm, residual);
@@ -83,11 +82,15 @@ at::Tensor Decoder::Layer(int64_t layer, const at::Tensor& residual, const Rotar
       Rotated(Apply(weights.key, normed).view({rows, config_.kv_heads, config_.head_dim}), rotary);
   const at::Tensor value =
       Apply(weights.value, normed).view({rows, config_.kv_heads, config_.head_dim});
-  const at::Tensor attended =
-      Apply(weights.attention_output, attention.Attend(layer, query, key, value));
-  if (config_.parallel_block) return attended + Mlp(weights, normed, neurons) + residual;
-  const at::Tensor after_attention = residual + attended;
-  return after_attention + Mlp(weights, Normalize(weights.mlp_norm, after_attention), neurons);
+  tensors.heads = attention.Attend(layer, query, key, value);
+  const at::Tensor attended = Apply(weights.attention_output, tensors.heads);
+  if (config_.parallel_block) {
+    if (tensors.wants_post_attention) tensors.post_attention = residual + attended;
+    return attended + Mlp(weights, normed, tensors.neurons) + residual;
+  }
+  tensors.post_attention = residual + attended;
+  return tensors.post_attention +
+         Mlp(weights, Normalize(weights.mlp_norm, tensors.post_attention), tensors.neurons);
 }
 
 at::Tensor Decoder::FinalNorm(const at::Tensor& residual) const {

@@ -31,6 +31,18 @@ struct Rotary {
   Rotary Narrow(int64_t rows) const { return {cos.narrow(0, 0, rows), sin.narrow(0, 0, rows)}; }
 };
 
+// What a layer computes on its way, for those who read there.
+struct LayerTensors {
+  // The inputs of the attention's output matrix, [rows, heads * head_dim].
+  at::Tensor heads;
+  // The residual stream after the attention, [rows, hidden]: in a parallel block what the layer got
+  // plus the attention's output, and only if `wants_post_attention`.
+  at::Tensor post_attention;
+  // The inputs of the second MLP matrix, [rows, intermediate].
+  at::Tensor neurons;
+  bool wants_post_attention = false;
+};
+
 // Stateless over a model that outlives it. Differentiable by autograd with respect to the rows that
 // are passed in. The arithmetic follows transformers: RMSNorm in float32 whatever the dtype,
 // softmax in the attention's own precision.
@@ -44,10 +56,9 @@ class Decoder {
   at::Tensor Embed(const at::Tensor& ids) const;
   Rotary RotaryAt(const at::Tensor& positions) const;
 
-  // The residual stream after `layer`, [rows, hidden], from the one before it. If `neurons` is
-  // given it receives the inputs of the second MLP matrix, [rows, intermediate].
+  // The residual stream after `layer`, [rows, hidden], from the one before it. Fills `tensors`.
   at::Tensor Layer(int64_t layer, const at::Tensor& residual, const Rotary& rotary,
-                   RowAttention& attention, at::Tensor* neurons) const;
+                   RowAttention& attention, LayerTensors& tensors) const;
 
   // The final norm, [rows, hidden]: what the head reads.
   at::Tensor FinalNorm(const at::Tensor& residual) const;
@@ -56,7 +67,7 @@ class Decoder {
 
  private:
   at::Tensor Normalize(const NormWeights& norm, const at::Tensor& x) const;
-  at::Tensor Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor* neurons) const;
+  at::Tensor Mlp(const LayerWeights& layer, const at::Tensor& x, at::Tensor& neurons) const;
 
   // Of `x`, [rows, heads, head_dim], that nobody else holds.
   at::Tensor Rotated(const at::Tensor& x, const Rotary& rotary) const;

@@ -7,16 +7,18 @@
 
 namespace epo {
 
-// What a row of a packed pass attends to: its parent's keys at the positions before the candidate's
-// first changed one, the candidate's own rows from there on, itself last. int64 [rows] each.
+// What a row of a packed pass attends to: its parent's keys at the positions before the first changed
+// one, rows of its own item from there on, itself last. int64 [rows] each.
 struct AttendedRows {
   // Which parent.
   at::Tensor parent;
   // The first changed position; not above the row's own.
   at::Tensor first;
-  // The row of the candidate's position j is this + j, for j from the first changed position to the
-  // one before the row's own.
+  // The row of the item's position j is base + j for j before `split`, and tail_base + j from there
+  // on; for j from the first changed position to the one before the row's own.
   at::Tensor base;
+  at::Tensor split;
+  at::Tensor tail_base;
   // Of the row itself.
   at::Tensor position;
 };

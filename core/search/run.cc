@@ -1,17 +1,22 @@
 #include "core/search/run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <random>
 #include <set>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "core/model/allowed_tokens.h"
 
 namespace epo {
 
 struct Run::State {
-  Objective objective;
+  // Its scales are measured before the first step, and again after a restart: the same prompts give
+  // the same numbers.
+  std::shared_ptr<const Target> target;
   SearchOptions options;
   std::shared_ptr<const AllowedTokens> allowed;
   std::unique_ptr<Search> search;
@@ -23,10 +28,12 @@ struct Run::State {
 Run::Run(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Run::~Run() = default;
 
-std::unique_ptr<Run> Run::Create(const Model& model, const Objective& objective,
-                                 const SearchOptions& options) {
+absl::StatusOr<std::unique_ptr<Run>> Run::Create(const Model& model, const Objective& objective,
+                                                 const SearchOptions& options) {
+  auto target = Target::Create(model, objective);
+  if (!target.ok()) return target.status();
   auto state = std::make_unique<State>();
-  state->objective = objective;
+  state->target = *std::move(target);
   state->options = options;
   state->allowed = MakeAllowedTokens(model, options.allow_special_tokens);
   state->search = Search::Create(options, state->allowed);
@@ -36,8 +43,10 @@ std::unique_ptr<Run> Run::Create(const Model& model, const Objective& objective,
 absl::StatusOr<std::unique_ptr<Run>> Run::Restore(const Model& model, const Objective& objective,
                                                   const SearchOptions& options,
                                                   std::string_view blob) {
+  auto target = Target::Create(model, objective);
+  if (!target.ok()) return target.status();
   auto state = std::make_unique<State>();
-  state->objective = objective;
+  state->target = *std::move(target);
   state->options = options;
   state->allowed = MakeAllowedTokens(model, options.allow_special_tokens);
   auto search = Search::Restore(options, state->allowed, blob);
@@ -68,9 +77,10 @@ namespace {
 class Preparation {
  public:
   // Index of the result for `prompt` of the run `owner`.
-  size_t Add(const void* owner, const Prompt& prompt, const Objective& objective, bool gradients) {
+  size_t Add(const void* owner, const Prompt& prompt, const std::shared_ptr<const Target>& target,
+             bool gradients) {
     const auto [entry, is_new] = index_.try_emplace({owner, prompt}, requests_.size());
-    if (is_new) requests_.push_back({prompt, objective, gradients});
+    if (is_new) requests_.push_back({prompt, target, gradients});
     return entry->second;
   }
   std::span<const PrepareRequest> requests() const { return requests_; }
@@ -79,6 +89,47 @@ class Preparation {
   std::map<std::pair<const void*, Prompt>, size_t> index_;
   std::vector<PrepareRequest> requests_;
 };
+
+constexpr int kScalePrompts = 256;
+
+// The standard deviation of each term of `target` over random prompts of allowed tokens, and of terms
+// whose scale is given that.
+absl::StatusOr<std::vector<double>> MeasureScales(Evaluator& evaluator,
+                                                  const std::shared_ptr<const Target>& target,
+                                                  const SearchOptions& options,
+                                                  const AllowedTokens& allowed) {
+  // Apart from the search's generator, whose draws are the reference implementation's.
+  std::mt19937 random(static_cast<uint32_t>(options.seed));
+  std::vector<PrepareRequest> requests;
+  for (int i = 0; i < kScalePrompts; ++i) {
+    Prompt prompt;
+    for (int t = 0; t < options.tokens; ++t) {
+      prompt.push_back(allowed.ids[random() % allowed.ids.size()]);
+    }
+    requests.push_back({std::move(prompt), target, /*gradients=*/false});
+  }
+  const auto prepared = evaluator.Prepare(requests);
+  if (!prepared.ok()) return prepared.status();
+  std::vector<double> scales(target->scales().begin(), target->scales().end());
+  for (size_t t = 0; t < scales.size(); ++t) {
+    if (target->objective().terms[t].scale.has_value()) continue;
+    double sum = 0;
+    for (const auto& one : *prepared) sum += one->term_values()[t];
+    const double mean = sum / kScalePrompts;
+    double squares = 0;
+    for (const auto& one : *prepared) {
+      squares += (one->term_values()[t] - mean) * (one->term_values()[t] - mean);
+    }
+    scales[t] = std::sqrt(squares / (kScalePrompts - 1));
+    if (!std::isfinite(scales[t]) || scales[t] <= 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("objective.terms[", t, "].measured_scale: the term has the standard deviation ",
+                       scales[t], " over ", kScalePrompts,
+                       " random prompts; give it a constant_scale"));
+    }
+  }
+  return scales;
+}
 
 }  // namespace
 
@@ -98,6 +149,14 @@ absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
   };
   std::vector<Draft> drafts;
 
+  for (Run* const run : runs) {
+    Run::State& state = *run->state_;
+    if (!state.target->needs_scales()) continue;
+    const auto scales = MeasureScales(evaluator, state.target, state.options, *state.allowed);
+    if (!scales.ok()) return scales.status();
+    state.target = state.target->WithScales(*scales);
+  }
+
   // First steps, and runs that were restored, have parents that no step has prepared.
   Preparation first;
   std::vector<std::vector<size_t>> first_index(runs.size());
@@ -105,7 +164,7 @@ absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
     const Run::State& state = *runs[r]->state_;
     if (!state.parents.empty()) continue;
     for (const Prompt& parent : state.search->parents()) {
-      first_index[r].push_back(first.Add(&state, parent, state.objective, true));
+      first_index[r].push_back(first.Add(&state, parent, state.target, true));
     }
   }
   auto first_prepared = evaluator.Prepare(first.requests());
@@ -161,7 +220,7 @@ absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
       kept.push_back(known == draft.parents.end() ? nullptr : *known);
       draft.pending.push_back(known != draft.parents.end()
                                   ? std::nullopt
-                                  : std::optional(survivors.Add(&state, prompt, state.objective,
+                                  : std::optional(survivors.Add(&state, prompt, state.target,
                                                                 !draft.search->done())));
     }
     draft.parents = std::move(kept);
@@ -181,6 +240,7 @@ absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
     }
     draft.report.frontier = draft.search->frontier();
     Run::State& state = *runs[r]->state_;
+    draft.report.term_scales.assign(state.target->scales().begin(), state.target->scales().end());
     state.search = std::move(draft.search);
     state.parents = std::move(draft.parents);
     if (state.search->done()) state.parents.clear();

@@ -32,15 +32,19 @@ struct StepReport {
   std::vector<SlotReport> slots;
   // The penalty-frontier of the history so far, sorted by cross-entropy.
   std::vector<ScoredPrompt> frontier;
+  // What each term of the objective is divided by.
+  std::vector<double> term_scales;
 };
 
 // One job's search. Used only on the evaluator's thread.
 class Run {
  public:
-  // `objective` and `options` must be valid for `model`.
-  static std::unique_ptr<Run> Create(const Model& model, const Objective& objective,
-                                     const SearchOptions& options);
-  // Continues from Save(). INVALID_ARGUMENT for a blob that is not of this run.
+  // `options` must be valid for `model`, and `objective` for it and `options.tokens`. Errors are
+  // Target::Create's.
+  static absl::StatusOr<std::unique_ptr<Run>> Create(const Model& model, const Objective& objective,
+                                                     const SearchOptions& options);
+  // Continues from Save(). INVALID_ARGUMENT for a blob that is not of this run; Target::Create's
+  // errors.
   static absl::StatusOr<std::unique_ptr<Run>> Restore(const Model& model,
                                                       const Objective& objective,
                                                       const SearchOptions& options,
