@@ -32,7 +32,7 @@ using Json = nlohmann::ordered_json;
 struct BenchOptions {
   std::string model;
   ModelOptions model_options;
-  Objective objective;
+  NeuronTerm neuron;
   SearchOptions search;
   int jobs = 1;
   // Steps before the timed ones.
@@ -146,7 +146,10 @@ absl::StatusOr<Json> Measure(const BenchOptions& options) {
     // One more is traced, and none is a job's last, which prepares no gradients.
     search.iterations = options.warm_up + options.search.iterations + 2;
     search.seed += j;
-    owned.push_back(Run::Create(**model, options.objective, search));
+    auto run =
+        Run::Create(**model, NeuronObjective(options.neuron.layer, options.neuron.neuron), search);
+    if (!run.ok()) return run.status();
+    owned.push_back(*std::move(run));
     runs.push_back(owned.back().get());
   }
   const auto step = [&]() { return AdvanceRound(*evaluator, runs).status(); };
@@ -179,7 +182,7 @@ absl::StatusOr<Json> Measure(const BenchOptions& options) {
       {"device", (*model)->device()},
       {"dtype", (*model)->dtype()},
       {"threads", at::get_num_threads()},
-      {"layer", options.objective.layer},
+      {"layer", options.neuron.layer},
       {"jobs", options.jobs},
       {"tokens", options.search.tokens},
       {"iterations", steps.size()},
@@ -215,8 +218,8 @@ int main(int argc, char** argv) {
   CLI::App* step =
       app.add_subcommand("step", "Time search steps: each of JOBS jobs advances one iteration.");
   step->add_option("--model", options.model, "Checkpoint directory")->required();
-  step->add_option("--layer", options.objective.layer)->required();
-  step->add_option("--neuron", options.objective.neuron)->required();
+  step->add_option("--layer", options.neuron.layer)->required();
+  step->add_option("--neuron", options.neuron.neuron)->required();
   step->add_option("--device", options.model_options.device)->capture_default_str();
   step->add_option("--dtype", options.model_options.dtype)->capture_default_str();
   options.search.iterations = 10;

@@ -1,5 +1,5 @@
-// From the numbers read in a prompt to f(t), and the weight of each of them in its gradient. Knows no
-// torch.
+// From the numbers read in a prompt to f(t), and the weight of each of them in its gradient. Knows
+// no torch.
 #ifndef EPO_CORE_EVALUATE_COMBINE_H_
 #define EPO_CORE_EVALUATE_COMBINE_H_
 

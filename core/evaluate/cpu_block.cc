@@ -32,8 +32,7 @@ double ReadRow(const Read& read, const ModelTarget& target, const float* x, int6
   if (read.kind == Read::Kind::kDot) return dot;
   if (read.kind == Read::Kind::kCosine) return dot / std::sqrt(kernels::SquaresWide(x, 0, width));
   const double mean = kernels::SumWide(x, width) / static_cast<double>(width);
-  const double variance =
-      kernels::SquaresWide(x, mean, width) / static_cast<double>(width - 1);
+  const double variance = kernels::SquaresWide(x, mean, width) / static_cast<double>(width - 1);
   return (dot - mean * kernels::SumWide(vector, width)) / std::sqrt(variance);
 }
 
@@ -137,16 +136,15 @@ void CpuBlock::ReadSite(Read::Site site, int64_t layer, std::span<const PassItem
   for (const Layout::RowRead& read : layout.reads) {
     if (read.read->site != site || read.read->layer != layer) continue;
     const PassItem& item = items[read.item];
-    numbers[read.number] =
-        read.read->kind == Read::Kind::kAttention
-            ? AttentionWeight(read, item, layout)
-            : ReadRow(*read.read, *item.target, x.const_data_ptr<float>() + read.row * width,
-                      width);
+    numbers[read.number] = read.read->kind == Read::Kind::kAttention
+                               ? AttentionWeight(read, item, layout)
+                               : ReadRow(*read.read, *item.target,
+                                         x.const_data_ptr<float>() + read.row * width, width);
   }
 }
 
-at::Tensor CpuBlock::Attention(int64_t layer, std::span<const PassItem> items,
-                               const Layout& layout, const at::Tensor& normed) {
+at::Tensor CpuBlock::Attention(int64_t layer, std::span<const PassItem> items, const Layout& layout,
+                               const at::Tensor& normed) {
   const LayerWeights& weights = weights_.layers[layer];
   const int64_t rows = layout.rows_at[layer];
   const int64_t kv_width = config_.kv_heads * config_.head_dim;
@@ -196,8 +194,7 @@ double CpuBlock::AttentionWeight(const Layout::RowRead& read, const PassItem& it
   const int64_t stride = config_.kv_heads * width;
   const int64_t offset = read.read->which / (config_.heads / config_.kv_heads) * width;
   const Layout::Item& place = layout.items[read.item];
-  const float* query =
-      query_.data() + (read.row * config_.heads + read.read->which) * width;
+  const float* query = query_.data() + (read.row * config_.heads + read.read->which) * width;
   const auto key_at = [&](int64_t position) {
     const auto of = [&](const at::Tensor& keys_values, int64_t row) {
       return keys_values.const_data_ptr<float>() +

@@ -31,8 +31,8 @@ struct Block {
   size_t count = 0;
 };
 
-// Cuts the items into blocks of about as many rows each, a multiple of `threads` of them if there are
-// enough rows.
+// Cuts the items into blocks of about as many rows each, a multiple of `threads` of them if there
+// are enough rows.
 std::vector<Block> Cut(std::span<const PassItem> items, int64_t threads) {
   int64_t rows = 0;
   for (const PassItem& item : items) rows += item.rows();

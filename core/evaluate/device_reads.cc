@@ -40,8 +40,8 @@ void ReadGroups::Add(const ModelTarget& target, const Read& read, int64_t row, s
   if (HasVector(read.kind)) {
     const size_t width = WidthOf(read.site);
     const at::Tensor& vector = target.vectors()[read.vector];
-    const auto [entry, is_new] = index_[width].try_emplace(vector.unsafeGetTensorImpl(),
-                                                           std::ssize(vectors_[width]));
+    const auto [entry, is_new] =
+        index_[width].try_emplace(vector.unsafeGetTensorImpl(), std::ssize(vectors_[width]));
     if (is_new) vectors_[width].push_back(vector);
     which = entry->second;
   }

@@ -53,8 +53,8 @@ class ReadGroups {
   std::array<std::map<const void*, int64_t>, 3> index_;
 };
 
-// The numbers at `rows` of `x` [.., width], in `wide`: float32, or float64. `which` and `vectors` as
-// in a group. For kinds kElement to kCosine. Differentiable with respect to `x`.
+// The numbers at `rows` of `x` [.., width], in `wide`: float32, or float64. `which` and `vectors`
+// as in a group. For kinds kElement to kCosine. Differentiable with respect to `x`.
 at::Tensor ReadRows(Read::Kind kind, const at::Tensor& x, const at::Tensor& rows,
                     const at::Tensor& which, const at::Tensor& vectors, c10::ScalarType wide);
 

@@ -29,9 +29,9 @@ struct Score {
 
 // A prompt that the model has read in the contexts of its target, with what its children need: its
 // score, K/V of every layer, log-probabilities, and, if asked for, the gradients of target and
-// cross-entropy, kept apart so that they serve every penalty. Immutable. Holds device memory until the last reference goes;
-// references may be dropped on any thread of a CPU model, only on the evaluator's thread of a CUDA
-// model.
+// cross-entropy, kept apart so that they serve every penalty. Immutable. Holds device memory until
+// the last reference goes; references may be dropped on any thread of a CPU model, only on the
+// evaluator's thread of a CUDA model.
 class Prepared {
  public:
   virtual ~Prepared() = default;
@@ -40,8 +40,8 @@ class Prepared {
   virtual Score score() const = 0;
   // One a term of the objective: its value, neither weighted nor scaled, the mean over contexts.
   virtual std::span<const double> term_values() const = 0;
-  // The token that the model finds most probable after the prompt, and after the suffix of the first
-  // context.
+  // The token that the model finds most probable after the prompt, and after the suffix of the
+  // first context.
   virtual TokenId next_token() const = 0;
   virtual bool has_gradients() const = 0;
   // Bytes of the device's memory that it holds, contexts' prefixes, which many share, aside.
@@ -117,8 +117,8 @@ class Evaluator {
 
   virtual ~Evaluator() = default;
 
-  // Reads each prompt; results in the requests' order. INVALID_ARGUMENT for a prompt of a length that
-  // its target does not take, or an id without an embedding row; RESOURCE_EXHAUSTED when the
+  // Reads each prompt; results in the requests' order. INVALID_ARGUMENT for a prompt of a length
+  // that its target does not take, or an id without an embedding row; RESOURCE_EXHAUSTED when the
   // device's memory does not suffice.
   virtual absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) = 0;

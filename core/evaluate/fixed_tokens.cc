@@ -41,13 +41,13 @@ class SequenceAttention final : public RowAttention {
 // A forward pass over one sequence.
 class Sequence {
  public:
-  Sequence(const Model& model, const Prompt& tokens)
-      : decoder_(model), attention_(model.config()) {
+  Sequence(const Model& model, const Prompt& tokens) : decoder_(model), attention_(model.config()) {
     std::vector<int64_t> positions(tokens.size());
     std::iota(positions.begin(), positions.end(), 0);
     const c10::Device device = model.weights().device();
     rotary_ = decoder_.RotaryAt(ToDevice(positions, device));
-    residual_ = decoder_.Embed(ToDevice(std::vector<int64_t>(tokens.begin(), tokens.end()), device));
+    residual_ =
+        decoder_.Embed(ToDevice(std::vector<int64_t>(tokens.begin(), tokens.end()), device));
     tensors_.wants_post_attention = true;
   }
 
@@ -103,8 +103,8 @@ at::Tensor ReadHidden(const Model& model, const Prompt& tokens, Read::Site site,
   const at::AutoGradMode no_grad(false);
   Sequence sequence(model, tokens);
   sequence.RunTo(site == Read::Site::kResidual ? layer : layer + 1);
-  const at::Tensor& stream = site == Read::Site::kResidual ? sequence.residual()
-                                                           : sequence.tensors().post_attention;
+  const at::Tensor& stream =
+      site == Read::Site::kResidual ? sequence.residual() : sequence.tensors().post_attention;
   return stream[std::ssize(tokens) - 1];
 }
 

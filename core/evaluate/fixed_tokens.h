@@ -1,5 +1,5 @@
-// Reading tokens that no prompt changes: a context's prefix, once for all that stand behind it, and a
-// text that others are compared with. Includes torch.
+// Reading tokens that no prompt changes: a context's prefix, once for all that stand behind it, and
+// a text that others are compared with. Includes torch.
 #ifndef EPO_CORE_EVALUATE_FIXED_TOKENS_H_
 #define EPO_CORE_EVALUATE_FIXED_TOKENS_H_
 

@@ -47,25 +47,25 @@ struct AttentionSpan {
   bool behind_prefix = false;
 };
 
-// Of attention to some keys that was computed apart: for each row and head the greatest scaled score,
-// the sum of exp(score - greatest), [rows * heads] each, and the values weighted so, [rows * heads *
-// head_dim].
+// Of attention to some keys that was computed apart: for each row and head the greatest scaled
+// score, the sum of exp(score - greatest), [rows * heads] each, and the values weighted so, [rows *
+// heads * head_dim].
 struct PartialAttention {
   const float* greatest = nullptr;
   const float* sum = nullptr;
   const float* mixed = nullptr;
 };
 
-// Causal attention of every own row over its parent's keys and its own, and over `prefix`'s where its
-// span is behind one. `query` is [rows, heads * head_dim]; `key` and `value` are [rows, kv_heads *
-// head_dim]; all rotated. Writes the same rows of `out`, [rows, heads * head_dim].
+// Causal attention of every own row over its parent's keys and its own, and over `prefix`'s where
+// its span is behind one. `query` is [rows, heads * head_dim]; `key` and `value` are [rows,
+// kv_heads * head_dim]; all rotated. Writes the same rows of `out`, [rows, heads * head_dim].
 void Attend(std::span<const AttentionSpan> spans, const PartialAttention& prefix,
             const float* query, const float* key, const float* value, int64_t heads,
             int64_t kv_heads, int64_t head_dim, float* out);
 
 // Takes scores of further keys into running attention. A row's `columns` scores, scaled by `scale`,
-// become weights exp(score - greatest) in place; `greatest` and `sum` [rows] start as -infinity and 0,
-// and `mixed` [rows, head_dim] is scaled to the new greatest score.
+// become weights exp(score - greatest) in place; `greatest` and `sum` [rows] start as -infinity and
+// 0, and `mixed` [rows, head_dim] is scaled to the new greatest score.
 void AddToAttention(float* scores, int64_t rows, int64_t columns, float scale, int64_t head_dim,
                     float* greatest, float* sum, float* mixed);
 

@@ -21,12 +21,13 @@ struct PassItem {
   // Of a prompt of the candidate's length.
   const Branch* branch = nullptr;
   const PreparedBranch* parent = nullptr;
-  // Position of the first changed token, and the sequence's tokens from there to the branch's `end`.
+  // Position of the first changed token, and the sequence's tokens from there to the branch's
+  // `end`.
   int64_t first = 0;
   std::vector<TokenId> tokens;
   // Its numbers' place among the pass's: first the surprisals of the counted tokens after the first
-  // changed one, then one a read of the branch; those of rows before `first` are its parent's and not
-  // written.
+  // changed one, then one a read of the branch; those of rows before `first` are its parent's and
+  // not written.
   size_t numbers_at = 0;
 
   int64_t surprisals() const;

@@ -1,5 +1,5 @@
-// The model's part of a packed pass: the numbers that candidates need. Two ways to the same numbers.
-// Includes torch.
+// The model's part of a packed pass: the numbers that candidates need. Two ways to the same
+// numbers. Includes torch.
 #ifndef EPO_CORE_EVALUATE_PACKED_PASS_H_
 #define EPO_CORE_EVALUATE_PACKED_PASS_H_
 

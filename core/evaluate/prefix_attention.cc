@@ -33,8 +33,8 @@ void PrefixAttention::RunHead(int64_t layer, int64_t kv_head, const SharedPrefix
   head_sum_.assign(count, 0);
   head_mixed_.assign(count * width, 0);
   const int64_t stride = config_.kv_heads * width;
-  const float* keys = prefix.keys_values.const_data_ptr<float>() + layer * 2 * tokens * stride +
-                      kv_head * width;
+  const float* keys =
+      prefix.keys_values.const_data_ptr<float>() + layer * 2 * tokens * stride + kv_head * width;
   const float* values = prefix.value_columns.const_data_ptr<float>() +
                         (layer * config_.kv_heads + kv_head) * width * tokens;
   for (int64_t key = 0; key < tokens; key += kKeys) {

@@ -22,8 +22,8 @@ class PrefixAttention {
  public:
   explicit PrefixAttention(const ModelConfig& config) : config_(config) {}
 
-  // For the rows of the items of `layout`, of `layer`, that have a prefix. `query` is [rows, heads *
-  // head_dim], rotated. The result is valid until the next call.
+  // For the rows of the items of `layout`, of `layer`, that have a prefix. `query` is [rows, heads
+  // * head_dim], rotated. The result is valid until the next call.
   kernels::PartialAttention Run(int64_t layer, std::span<const PassItem> items,
                                 const Layout& layout, const float* query, PackedProduct& product);
 

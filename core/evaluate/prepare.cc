@@ -107,8 +107,8 @@ class HostPass {
     return numbers;
   }
 
-  // Of each number that is read for a target, its weight in the sum that is differentiated: f of each
-  // request.
+  // Of each number that is read for a target, its weight in the sum that is differentiated: f of
+  // each request.
   struct Weights {
     std::vector<double> reads;
     std::vector<double> surprisals;
@@ -179,8 +179,8 @@ class HostPass {
           position + 1 < branch.length
               ? TokenAt(request.prompt, TargetOf(request), branch, position + 1)
               : 0);
-      label_weights_.push_back(
-          counts ? 1.0 / static_cast<double>(branch.counted()) / contexts : 0.0);
+      label_weights_.push_back(counts ? 1.0 / static_cast<double>(branch.counted()) / contexts
+                                      : 0.0);
       if (next) {
         sequence.next = std::ssize(numbers_.nexts);
         numbers_.nexts.push_back(head_row);
@@ -188,8 +188,16 @@ class HostPass {
       if (is_read) {
         surprisal_of_head_row_[head_row] = numbers_.surprisals.size();
         numbers_.surprisals.push_back(head_row);
+        numbers_.surprisal_targets.push_back(TargetRow(sequence.RowOf(position)));
       }
     }
+  }
+
+  // Where `row` stands among the rows whose head is read for a target.
+  int64_t TargetRow(int64_t row) {
+    const auto [entry, is_new] = target_row_.try_emplace(row, std::ssize(numbers_.target_rows));
+    if (is_new) numbers_.target_rows.push_back(row);
+    return entry->second;
   }
 
   void PlaceReads() {
@@ -215,24 +223,25 @@ class HostPass {
                 sequence.prefix == nullptr ? -1 : prefix_index_.at(sequence.prefix.get())},
                place});
         } else {
-          groups_.Add(target, read, sequence.RowOf(planned.row), places.size());
+          const int64_t row = sequence.RowOf(planned.row);
+          groups_.Add(target, read, read.site == Read::Site::kHead ? TargetRow(row) : row,
+                      places.size());
           places.push_back(place);
         }
       }
     }
     shape_.surprisals = std::ssize(numbers_.surprisals);
+    shape_.target_rows = std::ssize(numbers_.target_rows);
     auto number = static_cast<size_t>(shape_.head_rows + shape_.nexts);
     for (const auto& [key, group] : groups_.groups()) {
       shape_.groups.push_back({key, std::ssize(group.rows)});
       numbers_.read_rows.insert(numbers_.read_rows.end(), group.rows.begin(), group.rows.end());
-      numbers_.read_which.insert(numbers_.read_which.end(), group.which.begin(),
-                                 group.which.end());
+      numbers_.read_which.insert(numbers_.read_which.end(), group.which.begin(), group.which.end());
       for (const size_t result : group.results) *places[result] = number++;
     }
     // Attention's numbers come as layers are passed.
-    std::stable_sort(attention.begin(), attention.end(), [](const auto& a, const auto& b) {
-      return a.read.layer < b.read.layer;
-    });
+    std::stable_sort(attention.begin(), attention.end(),
+                     [](const auto& a, const auto& b) { return a.read.layer < b.read.layer; });
     for (const OfAttention& of : attention) {
       shape_.attention.push_back(of.read);
       *of.place = number++;
@@ -249,6 +258,7 @@ class HostPass {
   std::map<const SharedPrefix*, int64_t> prefix_index_;
   std::vector<std::shared_ptr<const SharedPrefix>> prefixes_;
   std::map<int64_t, size_t> surprisal_of_head_row_;
+  std::map<int64_t, int64_t> target_row_;
   size_t reads_ = 0;
 };
 
@@ -395,8 +405,7 @@ std::vector<std::shared_ptr<const Prepared>> PromptReader::Read(
           ReadingPass reading(model, kernels, shape, own);
           reading.Forward();
           if (!shape.gradients) return {reading.for_the_host()};
-          const auto gradients =
-              reading.Backward(all[inputs_of_pass], all[inputs_of_pass + 1]);
+          const auto gradients = reading.Backward(all[inputs_of_pass], all[inputs_of_pass + 1]);
           return {reading.for_the_host(), reading.KeysValues(), reading.log_probs(),
                   gradients.target, gradients.cross_entropy};
         });
@@ -411,14 +420,15 @@ std::vector<std::shared_ptr<const Prepared>> PromptReader::Read(
     weights = pass.NoWeights();
     for (size_t r = 0; r < requests.size(); ++r) {
       BranchNumbers gradient;
-      TargetOf(requests[r]).combiner().Combine(
-          PlanOf(requests[r]), pass.Numbers(r, host.const_data_ptr<double>()), &gradient);
+      TargetOf(requests[r])
+          .combiner()
+          .Combine(PlanOf(requests[r]), pass.Numbers(r, host.const_data_ptr<double>()), &gradient);
       pass.AddWeights(r, gradient, weights);
     }
     const auto gradients =
         reading.Backward(on_device(weights.reads), on_device(weights.surprisals));
-    results = {reading.for_the_host(), reading.KeysValues(), reading.log_probs(),
-               gradients.target, gradients.cross_entropy};
+    results = {reading.for_the_host(), reading.KeysValues(), reading.log_probs(), gradients.target,
+               gradients.cross_entropy};
   }
   counters.matmul_flops += Flops(model_.config(), shape);
   counters.prepared_prompts += std::ssize(wanted);

@@ -21,7 +21,8 @@ struct PreparedBranch {
   std::vector<double> surprisal;
   // One a read of the branch.
   std::vector<double> reads;
-  // [layers, 2, rows, kv_heads, head_dim]: keys (rotated), then values, of the rows from `start` on.
+  // [layers, 2, rows, kv_heads, head_dim]: keys (rotated), then values, of the rows from `start`
+  // on.
   at::Tensor keys_values;
   // [tokens of the prompt that are counted, vocab], float32 (float64 when the model is): log p(v |
   // what precedes). Undefined in a branch that counts none.

@@ -80,8 +80,8 @@ class ReadingAttention final : public RowAttention {
     if (read.prefix >= 0) {
       keys = at::cat({prefixes_[read.prefix][read.layer][0].select(1, kv_head), keys});
     }
-    const at::Tensor scores = at::mv(keys, query[read.row][read.head]) /
-                              std::sqrt(static_cast<double>(config_.head_dim));
+    const at::Tensor scores =
+        at::mv(keys, query[read.row][read.head]) / std::sqrt(static_cast<double>(config_.head_dim));
     return at::softmax(scores, 0, AccumulationType(query.scalar_type()))[read.key];
   }
 
@@ -106,9 +106,10 @@ class ReadingAttention final : public RowAttention {
 };
 
 std::vector<int64_t> ReadingShape::Key() const {
-  std::vector<int64_t> key = {gradients, copies,     rows,
-                              head_rows, nexts,      surprisals,
-                              head_is_all, std::ssize(stretches), std::ssize(groups)};
+  std::vector<int64_t> key = {gradients,         copies,      rows,
+                              head_rows,         nexts,       surprisals,
+                              target_rows,       head_is_all, std::ssize(stretches),
+                              std::ssize(groups)};
   for (const Stretch& stretch : stretches) {
     key.insert(key.end(),
                {stretch.sequences, stretch.length, stretch.prefix, stretch.prefix_length});
@@ -118,16 +119,15 @@ std::vector<int64_t> ReadingShape::Key() const {
                            static_cast<int64_t>(group.key.kind), group.count});
   }
   for (const AttentionRead& read : attention) {
-    key.insert(key.end(),
-               {read.layer, read.head, read.first_row, read.row, read.key, read.prefix});
+    key.insert(key.end(), {read.layer, read.head, read.first_row, read.row, read.key, read.prefix});
   }
   return key;
 }
 
 at::Tensor ReadingInputs::On(c10::Device device) const {
   std::vector<int64_t> all;
-  for (const auto* part :
-       {&ids, &positions, &head_rows, &labels, &nexts, &surprisals, &read_rows, &read_which}) {
+  for (const auto* part : {&ids, &positions, &head_rows, &labels, &nexts, &surprisals, &target_rows,
+                           &surprisal_targets, &read_rows, &read_which}) {
     all.insert(all.end(), part->begin(), part->end());
   }
   return ToDevice(all, device);
@@ -144,19 +144,21 @@ ReadingPass::ReadingPass(const Model& model, GpuKernels* kernels, const ReadingS
                                                     std::span(inputs).subspan(kPrefixes))) {
   int64_t reads = 0;
   for (const ReadingShape::Group& group : shape.groups) reads += group.count;
-  const auto parts = inputs[kNumbers].split_with_sizes({shape.rows, shape.rows, shape.head_rows,
-                                                        shape.head_rows, shape.nexts,
-                                                        shape.surprisals, reads, reads});
+  const auto parts = inputs[kNumbers].split_with_sizes(
+      {shape.rows, shape.rows, shape.head_rows, shape.head_rows, shape.nexts, shape.surprisals,
+       shape.target_rows, shape.surprisals, reads, reads});
   ids_ = parts[0];
   positions_ = parts[1];
   head_rows_ = parts[2];
   labels_ = parts[3];
   nexts_ = parts[4];
   surprisals_ = parts[5];
+  target_rows_ = parts[6];
+  surprisal_targets_ = parts[7];
   int64_t first = 0;
   for (const ReadingShape::Group& group : shape.groups) {
-    read_rows_.push_back(parts[6].narrow(0, first, group.count));
-    read_which_.push_back(parts[7].narrow(0, first, group.count));
+    read_rows_.push_back(parts[8].narrow(0, first, group.count));
+    read_which_.push_back(parts[9].narrow(0, first, group.count));
     first += group.count;
   }
   values_.resize(shape.groups.size());
@@ -210,14 +212,19 @@ void ReadingPass::Forward() {
     return decoder.FinalNorm(rows.defined() ? of.index_select(0, rows) : of);
   };
   head_normed_ = normed(shape_.copies - 1, shape_.head_is_all ? at::Tensor() : head_rows_);
-  for (size_t g = 0; g < shape_.groups.size(); ++g) {
-    const ReadGroups::Key& key = shape_.groups[g].key;
-    if (key.site != Read::Site::kHead) continue;
-    values_[g] =
-        ReadLogits(model_, key.kind, normed(0, read_rows_[g]), read_which_[g], wide_);
-  }
-  if (shape_.surprisals > 0) {
-    surprisal_normed_ = normed(0, head_rows_.index_select(0, surprisals_));
+  if (shape_.target_rows > 0) {
+    // Once for all that is read from a row: RMSNorm rounds its gradient to float32, as
+    // transformers'.
+    const at::Tensor target_normed = normed(0, target_rows_);
+    for (size_t g = 0; g < shape_.groups.size(); ++g) {
+      const ReadGroups::Key& key = shape_.groups[g].key;
+      if (key.site != Read::Site::kHead) continue;
+      values_[g] = ReadLogits(model_, key.kind, target_normed.index_select(0, read_rows_[g]),
+                              read_which_[g], wide_);
+    }
+    if (shape_.surprisals > 0) {
+      surprisal_normed_ = target_normed.index_select(0, surprisal_targets_);
+    }
   }
 
   // From here on the head is differentiated by hand: its gradient is (p - onehot(label)) W, and the
@@ -231,8 +238,8 @@ void ReadingPass::Forward() {
   if (!values.empty()) all_values_ = at::cat(values);
 
   const at::Tensor surprisal = log_probs_.gather(1, labels_.unsqueeze(1)).squeeze(1).neg();
-  std::vector<at::Tensor> host = {
-      surprisal.to(at::kDouble), log_probs_.index_select(0, nexts_).argmax(-1).to(at::kDouble)};
+  std::vector<at::Tensor> host = {surprisal.to(at::kDouble),
+                                  log_probs_.index_select(0, nexts_).argmax(-1).to(at::kDouble)};
   if (all_values_.defined()) host.push_back(all_values_.detach().to(at::kDouble));
   for_the_host_ = at::cat(host).detach();
 }

@@ -38,7 +38,8 @@ struct ReadingShape {
   struct AttentionRead {
     int64_t layer = 0;
     int64_t head = 0;
-    // The sequence's first row, the query's, and the key's position in the sequence, prefix included.
+    // The sequence's first row, the query's, and the key's position in the sequence, prefix
+    // included.
     int64_t first_row = 0;
     int64_t row = 0;
     int64_t key = 0;
@@ -51,7 +52,8 @@ struct ReadingShape {
   bool head_is_all = true;
   // Sequences whose most probable next token is asked for.
   int64_t nexts = 0;
-  // Surprisals that are read for a target.
+  // Rows whose logits or surprisals are read for a target, and these surprisals.
+  int64_t target_rows = 0;
   int64_t surprisals = 0;
   std::vector<Group> groups;
   std::vector<AttentionRead> attention;
@@ -70,7 +72,9 @@ struct ReadingInputs {
   std::vector<int64_t> head_rows, labels;
   // [nexts], [surprisals]: among the head's rows.
   std::vector<int64_t> nexts, surprisals;
-  // [reads of all groups], in the groups' order.
+  // [target_rows], and [surprisals] among them.
+  std::vector<int64_t> target_rows, surprisal_targets;
+  // [reads of all groups], in the groups' order; rows of the head's groups are among the target's.
   std::vector<int64_t> read_rows, read_which;
 
   at::Tensor On(c10::Device device) const;
@@ -79,7 +83,8 @@ struct ReadingInputs {
 // Forward(), and after it once Backward().
 class ReadingPass {
  public:
-  // What `inputs` holds, after each other; vectors and prefixes that are not there are empty tensors.
+  // What `inputs` holds, after each other; vectors and prefixes that are not there are empty
+  // tensors.
   enum Input {
     kNumbers,
     // [head_rows]: each row's share in its prompt's cross-entropy.
@@ -106,8 +111,8 @@ class ReadingPass {
   const at::Tensor& log_probs() const { return log_probs_; }
 
   // The gradients with respect to the embedded tokens, [rows, hidden]: of the sum of the reads (in
-  // for_the_host()'s order) times `read_weights` plus the surprisals times `surprisal_weights`; and of
-  // the cross-entropies.
+  // for_the_host()'s order) times `read_weights` plus the surprisals times `surprisal_weights`; and
+  // of the cross-entropies.
   struct Gradients {
     at::Tensor target;
     at::Tensor cross_entropy;
@@ -127,7 +132,8 @@ class ReadingPass {
   const c10::ScalarType wide_;
   std::unique_ptr<ReadingAttention> attention_;
   // Numbers, apart again.
-  at::Tensor ids_, positions_, head_rows_, labels_, nexts_, surprisals_;
+  at::Tensor ids_, positions_, head_rows_, labels_, nexts_, surprisals_, target_rows_,
+      surprisal_targets_;
   std::vector<at::Tensor> read_rows_, read_which_;
 
   at::Tensor embedded_;

@@ -48,15 +48,8 @@ PassItem ItemOf(const Candidate& candidate, const Branch& branch, const Prepared
   return item;
 }
 
-// A candidate's branches among the pass's items, and its changes.
-struct Place {
-  size_t first_item = 0;
-  // One a branch; -1 where the first changed token is not counted.
-  std::vector<int64_t> changes;
-};
-
-// The surprisal of one branch's counted tokens: those before the change, which are its parent's, the
-// changed one, and those after it.
+// The surprisal of one branch's counted tokens: those before the change, which are its parent's,
+// the changed one, and those after it.
 double Surprisal(const PassItem& item, int64_t change, const PassResult& result) {
   double total = 0;
   for (int64_t t = item.branch->first_counted; t < item.first && item.branch->Counts(t); ++t) {
@@ -69,14 +62,12 @@ double Surprisal(const PassItem& item, int64_t change, const PassResult& result)
   return total;
 }
 
-std::vector<double> Reads(const PassItem& item, const Branch& of_parent,
-                          const PassResult& result) {
+std::vector<double> Reads(const PassItem& item, const Branch& of_parent, const PassResult& result) {
   std::vector<double> reads;
   for (size_t r = 0; r < item.branch->reads.size(); ++r) {
     const PlannedRead& planned = item.branch->reads[r];
-    reads.push_back(planned.row < item.first
-                        ? item.parent->reads[FindRead(of_parent, r, planned)]
-                        : result.numbers[item.reads_at() + r]);
+    reads.push_back(planned.row < item.first ? item.parent->reads[FindRead(of_parent, r, planned)]
+                                             : result.numbers[item.reads_at() + r]);
   }
   return reads;
 }
@@ -94,10 +85,9 @@ absl::Status CheckCandidate(const Candidate& candidate) {
     for (size_t r = 0; r < branch.reads.size(); ++r) {
       if (branch.reads[r].row >= branch.prefix + candidate.first_changed) continue;
       if (FindRead(of_parent, r, branch.reads[r]) == of_parent.reads.size()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("a candidate of ", length, " tokens, changed from position ",
-                         candidate.first_changed, " on, is read before that, where its parent of ",
-                         parent.ids.size(), " tokens is not"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "a candidate of ", length, " tokens, changed from position ", candidate.first_changed,
+            " on, is read before that, where its parent of ", parent.ids.size(), " tokens is not"));
       }
     }
   }
@@ -112,30 +102,33 @@ int64_t RowsOf(const Candidate& candidate) {
   return rows;
 }
 
-std::vector<Score> ScorePass(const ModelConfig& config, PackedPass& pass,
-                             std::span<const Candidate> candidates, EvaluatorCounters& counters) {
-  std::vector<PassItem> items;
-  std::vector<Change> changes;
-  std::vector<Place> places;
-  size_t numbers = 0;
+Packed Pack(std::span<const Candidate> candidates) {
+  Packed packed;
   for (const Candidate& candidate : candidates) {
     const Plan& plan = PlanOf(candidate);
-    Place& place = places.emplace_back();
-    place.first_item = items.size();
+    Packed::Place& place = packed.places.emplace_back();
+    place.first_item = packed.items.size();
     for (size_t b = 0; b < plan.branches.size(); ++b) {
       const Branch& branch = plan.branches[b];
       PassItem& item =
-          items.emplace_back(ItemOf(candidate, branch, ParentOf(candidate).branches[b]));
-      item.numbers_at = numbers;
-      numbers = item.reads_at() + branch.reads.size();
-      place.changes.push_back(branch.Counts(item.first) ? std::ssize(changes) : -1);
+          packed.items.emplace_back(ItemOf(candidate, branch, ParentOf(candidate).branches[b]));
+      item.numbers_at = packed.numbers;
+      packed.numbers = item.reads_at() + branch.reads.size();
+      place.changes.push_back(branch.Counts(item.first) ? std::ssize(packed.changes) : -1);
       if (!branch.Counts(item.first)) continue;
       const int64_t first_row = std::max(branch.first_counted, branch.prefix);
-      changes.push_back({item.parent, item.first - first_row, candidate.tokens[0]});
+      packed.changes.push_back({item.parent, item.first - first_row, candidate.tokens[0]});
     }
   }
-  const Layout layout = LayOut(config, items);
-  const PassResult result = pass.Run(items, changes, layout, numbers, counters);
+  return packed;
+}
+
+std::vector<Score> ScorePass(const ModelConfig& config, PackedPass& pass,
+                             std::span<const Candidate> candidates, EvaluatorCounters& counters) {
+  const Packed packed = Pack(candidates);
+  const Layout layout = LayOut(config, packed.items);
+  const PassResult result =
+      pass.Run(packed.items, packed.changes, layout, packed.numbers, counters);
 
   std::vector<Score> scores;
   for (size_t c = 0; c < candidates.size(); ++c) {
@@ -144,12 +137,12 @@ std::vector<Score> ScorePass(const ModelConfig& config, PackedPass& pass,
     BranchNumbers reads;
     double cross_entropy = 0;
     for (size_t b = 0; b < plan.branches.size(); ++b) {
-      const PassItem& item = items[places[c].first_item + b];
+      const PassItem& item = packed.items[packed.places[c].first_item + b];
       reads.push_back(Reads(item, parent.plan->branches[b], result));
       counters.exhaustive_rows += plan.branches[b].length;
       if (!plan.branches[b].counts) continue;
       const int64_t counted = plan.branches[b].counted();
-      cross_entropy += counted > 0 ? Surprisal(item, places[c].changes[b], result) /
+      cross_entropy += counted > 0 ? Surprisal(item, packed.places[c].changes[b], result) /
                                          static_cast<double>(counted)
                                    : std::numeric_limits<double>::quiet_NaN();
     }

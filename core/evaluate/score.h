@@ -20,6 +20,22 @@ absl::Status CheckCandidate(const Candidate& candidate);
 // Rows of the model that a valid `candidate` costs.
 int64_t RowsOf(const Candidate& candidate);
 
+// Valid candidates as a pass takes them: each one's branches, one after another.
+struct Packed {
+  struct Place {
+    size_t first_item = 0;
+    // One a branch; -1 where the first changed token is not counted.
+    std::vector<int64_t> changes;
+  };
+  std::vector<PassItem> items;
+  std::vector<Change> changes;
+  // One a candidate.
+  std::vector<Place> places;
+  size_t numbers = 0;
+};
+// The candidates' parents must outlive the result.
+Packed Pack(std::span<const Candidate> candidates);
+
 // Scores `candidates`, valid and few enough for one pass, by `pass`, and adds to `counters`. Throws
 // c10::Error when the device fails.
 std::vector<Score> ScorePass(const ModelConfig& config, PackedPass& pass,

@@ -107,9 +107,8 @@ class TermReader {
   TermReads operator()(const CosineTerm& term) {
     const Read read = ResidualRead(Read::Kind::kCosine, term.point, term.layer);
     const at::Tensor vector =
-        term.vector != nullptr
-            ? OnDevice(*term.vector)
-            : ReadHidden(model_, term.text, read.site, read.layer).to(options_);
+        term.vector != nullptr ? OnDevice(*term.vector)
+                               : ReadHidden(model_, term.text, read.site, read.layer).to(options_);
     return {Add(read, vector / vector.norm())};
   }
 
@@ -185,9 +184,8 @@ const absl::StatusOr<Plan>& ModelTarget::Find(int64_t tokens) const {
 
 absl::Status ModelTarget::CheckLength(int64_t tokens) const {
   if (tokens < 1 || tokens > model_.config().context_length) {
-    return absl::InvalidArgumentError(absl::StrCat("a prompt of ", tokens,
-                                                   " tokens; the model takes 1 to ",
-                                                   model_.config().context_length));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a prompt of ", tokens, " tokens; the model takes 1 to ", model_.config().context_length));
   }
   return Find(tokens).status();
 }

@@ -92,9 +92,9 @@ struct DeviceInputs {
     int64_t count = 0;
     for (const Shape::Group& group : shape.groups) count += group.count;
     const int64_t rows = shape.rows;
-    const auto parts = all.split_with_sizes({rows, rows, rows, rows, rows, rows, rows, rows,
-                                             shape.head_rows, shape.head_rows, shape.items, count,
-                                             count, count});
+    const auto parts =
+        all.split_with_sizes({rows, rows, rows, rows, rows, rows, rows, rows, shape.head_rows,
+                              shape.head_rows, shape.items, count, count, count});
     ids = parts[0];
     positions = parts[1];
     item = parts[2];
@@ -238,7 +238,8 @@ at::Tensor Surprisal(const Model& model, GpuKernels* kernels, const at::Tensor& 
   return at::cat(parts);
 }
 
-// The greatest logit of each row of all tokens but `tokens` [rows]. Logits exist one tile at a time.
+// The greatest logit of each row of all tokens but `tokens` [rows]. Logits exist one tile at a
+// time.
 at::Tensor BestOther(const Model& model, const at::Tensor& normed, const at::Tensor& tokens) {
   const LinearWeights& head = model.weights().head;
   const c10::ScalarType wide = AccumulationType(model.weights().dtype());
@@ -285,16 +286,14 @@ class DevicePass {
     const PhaseTimer timer(counters.head_seconds);
     std::vector<at::Tensor> results;
     if (shape_.head_rows > 0) {
-      const at::Tensor rows = shape_.head_is_prefix
-                                  ? residual.narrow(0, 0, shape_.head_rows)
-                                  : residual.index_select(0, parts_.head_rows);
+      const at::Tensor rows = shape_.head_is_prefix ? residual.narrow(0, 0, shape_.head_rows)
+                                                    : residual.index_select(0, parts_.head_rows);
       results.push_back(Surprisal(model_, kernels_, decoder.FinalNorm(rows), parts_.labels));
     }
     for (size_t g = 0; g < shape_.groups.size(); ++g) {
       const ReadGroups::Key& key = shape_.groups[g].key;
       if (key.site == Read::Site::kHead) {
-        const at::Tensor normed =
-            decoder.FinalNorm(residual.index_select(0, parts_.reads[g].rows));
+        const at::Tensor normed = decoder.FinalNorm(residual.index_select(0, parts_.reads[g].rows));
         const at::Tensor& tokens = parts_.reads[g].which;
         values_[g] = key.kind == Read::Kind::kBestOther
                          ? BestOther(model_, normed, tokens)
@@ -447,8 +446,7 @@ class TensorPass final : public PackedPass {
       number_of.resize(shape.head_rows + inputs.read_rows.size(), SIZE_MAX);
     }
     for (const at::Tensor& vectors : groups.Vectors()) {
-      tensors.push_back(vectors.defined() ? vectors
-                                          : at::empty({0}, wide_options()));
+      tensors.push_back(vectors.defined() ? vectors : at::empty({0}, wide_options()));
     }
   }
 
@@ -491,13 +489,11 @@ class TensorPass final : public PackedPass {
     inputs.parent_of.resize(shape.items, 0);
     std::vector<at::Tensor> padded;
     for (const PreparedBranch* parent : parents) {
-      const at::Tensor whole =
-          parent->prefix == nullptr
-              ? parent->keys_values
-              : at::cat({parent->prefix->keys_values, parent->keys_values}, 2);
+      const at::Tensor whole = parent->prefix == nullptr
+                                   ? parent->keys_values
+                                   : at::cat({parent->prefix->keys_values, parent->keys_values}, 2);
       const int64_t missing = shape.length - whole.size(2);
-      padded.push_back(missing == 0 ? whole
-                                    : at::constant_pad_nd(whole, {0, 0, 0, 0, 0, missing}));
+      padded.push_back(missing == 0 ? whole : at::constant_pad_nd(whole, {0, 0, 0, 0, 0, missing}));
     }
     padded.resize(RoundUp(std::ssize(padded), buckets_.parents), padded[0]);
     return at::stack(padded);

@@ -284,7 +284,8 @@ class CudaKernels final : public GpuKernels {
              attended.parent.const_data_ptr<int64_t>(), attended.first.const_data_ptr<int64_t>(),
              attended.base.const_data_ptr<int64_t>(), attended.split.const_data_ptr<int64_t>(),
              attended.tail_base.const_data_ptr<int64_t>(),
-             attended.position.const_data_ptr<int64_t>(), rows, Int(heads), Int(key.size(1)), Int(head_dim_), scale, Data(out));
+             attended.position.const_data_ptr<int64_t>(), rows, Int(heads), Int(key.size(1)),
+             Int(head_dim_), scale, Data(out));
     };
     const double scale = 1 / std::sqrt(static_cast<double>(head_dim_));
     if (dtype_ == c10::kDouble) {

@@ -7,8 +7,8 @@
 
 namespace epo {
 
-// What a row of a packed pass attends to: its parent's keys at the positions before the first changed
-// one, rows of its own item from there on, itself last. int64 [rows] each.
+// What a row of a packed pass attends to: its parent's keys at the positions before the first
+// changed one, rows of its own item from there on, itself last. int64 [rows] each.
 struct AttendedRows {
   // Which parent.
   at::Tensor parent;

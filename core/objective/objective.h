@@ -160,8 +160,8 @@ struct Objective {
   // None is one context without fixed tokens.
   std::vector<Context> contexts;
   Across across = Across::kMean;
-  // Whether the cross-entropy also counts the suffix. It always counts every optimised token that has
-  // something before it.
+  // Whether the cross-entropy also counts the suffix. It always counts every optimised token that
+  // has something before it.
   bool fluency_over_suffix = false;
 };
 

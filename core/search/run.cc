@@ -92,8 +92,8 @@ class Preparation {
 
 constexpr int kScalePrompts = 256;
 
-// The standard deviation of each term of `target` over random prompts of allowed tokens, and of terms
-// whose scale is given that.
+// The standard deviation of each term of `target` over random prompts of allowed tokens, and of
+// terms whose scale is given that.
 absl::StatusOr<std::vector<double>> MeasureScales(Evaluator& evaluator,
                                                   const std::shared_ptr<const Target>& target,
                                                   const SearchOptions& options,
@@ -122,10 +122,9 @@ absl::StatusOr<std::vector<double>> MeasureScales(Evaluator& evaluator,
     }
     scales[t] = std::sqrt(squares / (kScalePrompts - 1));
     if (!std::isfinite(scales[t]) || scales[t] <= 0) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("objective.terms[", t, "].measured_scale: the term has the standard deviation ",
-                       scales[t], " over ", kScalePrompts,
-                       " random prompts; give it a constant_scale"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "objective.terms[", t, "].measured_scale: the term has the standard deviation ",
+          scales[t], " over ", kScalePrompts, " random prompts; give it a constant_scale"));
     }
   }
   return scales;
@@ -218,10 +217,10 @@ absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
       const auto known = std::find_if(draft.parents.begin(), draft.parents.end(),
                                       [&](const auto& p) { return p->prompt() == prompt; });
       kept.push_back(known == draft.parents.end() ? nullptr : *known);
-      draft.pending.push_back(known != draft.parents.end()
-                                  ? std::nullopt
-                                  : std::optional(survivors.Add(&state, prompt, state.target,
-                                                                !draft.search->done())));
+      draft.pending.push_back(
+          known != draft.parents.end()
+              ? std::nullopt
+              : std::optional(survivors.Add(&state, prompt, state.target, !draft.search->done())));
     }
     draft.parents = std::move(kept);
   }

@@ -8,15 +8,18 @@
 // "shape": [...]}. A request's "op" is one of
 //   forward: ids, layer
 //     -> logits [n][vocab], neurons [n][intermediate]
-//   prepare: prompts, layer, neuron, penalty, one_hot (whether to give that gradient)
-//     -> prompts [{target, cross_entropy (as scored: float32), exact_target, surprisal [n - 1],
-//        next_token, target_gradient [n][hidden], cross_entropy_gradient [n][hidden],
+//   prepare: prompts, OBJECTIVE, penalty, one_hot (whether to give that gradient)
+//     -> prompts [{target, cross_entropy (as scored: float32), exact_target, terms, surprisal (a
+//     list a
+//        branch, of the counted tokens; of a single branch one list), next_token,
+//        target_gradient [n][hidden], cross_entropy_gradient [n][hidden],
 //        gradient [n][vocab] (one-hot, of -f + penalty * x, float32)}]
-//   score: objectives [[layer, neuron]], parents [[objective, ids]],
+//   score: objectives [OBJECTIVE or [layer, neuron]], parents [[objective, ids]],
 //     candidates [[parent, first_changed, tokens]]
 //     -> scores [[target, cross_entropy]]
-//   search: layer, neuron, options (of SearchOptions, by name)
+//   search: OBJECTIVE, options (of SearchOptions, by name)
 //     -> penalties, iterations [{ids, target, cross_entropy, keep, restart_penalty}], frontier
+// An OBJECTIVE is "objective" as in objective_json.h, or "layer" and "neuron".
 // Exits with 1 and the message on stderr when the model cannot be loaded.
 
 #include <ATen/ATen.h>
@@ -38,6 +41,7 @@
 #include "core/model/model.h"
 #include "core/search/run.h"
 #include "nlohmann/json.hpp"
+#include "tests/tools/objective_json.h"
 
 namespace epo {
 namespace {
@@ -98,34 +102,43 @@ Json Forward(const Model& model, const Json& request, TensorFile& tensors) {
   PlainAttention attention(model.config());
   at::Tensor residual = decoder.Embed(ToDevice(ids, device));
   Json result;
+  LayerTensors of_layer;
   for (int64_t i = 0; i < model.config().layers; ++i) {
-    at::Tensor neurons;
-    residual = decoder.Layer(i, residual, rotary, attention, &neurons);
-    if (i == layer) result["neurons"] = tensors.Add(neurons);
+    residual = decoder.Layer(i, residual, rotary, attention, of_layer);
+    if (i == layer) result["neurons"] = tensors.Add(of_layer.neurons);
   }
   result["logits"] = tensors.Add(decoder.Logits(decoder.FinalNorm(residual)));
   return result;
 }
 
 Objective ObjectiveOf(const Json& request) {
-  return {request.at("layer").get<int>(), request.at("neuron").get<int>()};
+  if (request.is_array())
+    return NeuronObjective(request.at(0).get<int>(), request.at(1).get<int>());
+  if (request.contains("terms")) return ObjectiveFromJson(request);
+  if (request.contains("objective")) return ObjectiveFromJson(request.at("objective"));
+  return NeuronObjective(request.at("layer").get<int>(), request.at("neuron").get<int>());
 }
 
 absl::StatusOr<Json> PreparePrompts(const Model& model, Evaluator& evaluator, const Json& request,
                                     TensorFile& tensors) {
+  const auto target = Target::Create(model, ObjectiveOf(request));
+  if (!target.ok()) return target.status();
   std::vector<PrepareRequest> requests;
   for (const Json& prompt : request.at("prompts")) {
-    requests.push_back({prompt.get<Prompt>(), ObjectiveOf(request), true});
+    requests.push_back({prompt.get<Prompt>(), *target, true});
   }
   auto prepared = evaluator.Prepare(requests);
   if (!prepared.ok()) return prepared.status();
   Json results = Json::array();
   for (const auto& one : *prepared) {
     const auto& prompt = static_cast<const PreparedPrompt&>(*one);
+    Json surprisal = Json::array();
+    for (const PreparedBranch& branch : prompt.branches) surprisal.push_back(branch.surprisal);
     Json result = {{"target", prompt.score().target},
                    {"cross_entropy", prompt.score().cross_entropy},
-                   {"exact_target", prompt.target},
-                   {"surprisal", prompt.surprisal},
+                   {"exact_target", prompt.value},
+                   {"terms", prompt.terms},
+                   {"surprisal", surprisal.size() == 1 ? surprisal[0] : surprisal},
                    {"next_token", prompt.next_token()},
                    {"target_gradient", tensors.Add(prompt.target_gradient)},
                    {"cross_entropy_gradient", tensors.Add(prompt.cross_entropy_gradient)}};
@@ -142,13 +155,16 @@ absl::StatusOr<Json> PreparePrompts(const Model& model, Evaluator& evaluator, co
   return Json{{"prompts", std::move(results)}};
 }
 
-absl::StatusOr<Json> ScoreChildren(Evaluator& evaluator, const Json& request) {
+absl::StatusOr<Json> ScoreChildren(const Model& model, Evaluator& evaluator, const Json& request) {
+  std::vector<std::shared_ptr<const Target>> targets;
+  for (const Json& objective : request.at("objectives")) {
+    auto target = Target::Create(model, ObjectiveOf(objective));
+    if (!target.ok()) return target.status();
+    targets.push_back(*std::move(target));
+  }
   std::vector<PrepareRequest> requests;
   for (const Json& parent : request.at("parents")) {
-    const Json& objective = request.at("objectives").at(parent.at(0).get<size_t>());
-    requests.push_back({parent.at(1).get<Prompt>(),
-                        {objective.at(0).get<int>(), objective.at(1).get<int>()},
-                        true});
+    requests.push_back({parent.at(1).get<Prompt>(), targets.at(parent.at(0).get<size_t>()), true});
   }
   auto parents = evaluator.Prepare(requests);
   if (!parents.ok()) return parents.status();
@@ -192,7 +208,9 @@ absl::StatusOr<Json> RunSearch(const Model& model, Evaluator& evaluator, const J
   if (!bad.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(bad[0].field, " ", bad[0].description));
   }
-  const auto run = Run::Create(model, ObjectiveOf(request), options);
+  const auto created = Run::Create(model, ObjectiveOf(request), options);
+  if (!created.ok()) return created.status();
+  const std::unique_ptr<Run>& run = *created;
   Json iterations = Json::array();
   Json frontier, penalties;
   while (!run->done()) {
@@ -230,7 +248,7 @@ absl::StatusOr<Json> Answer(const Model& model, Evaluator& evaluator, const Json
   const auto op = request.at("op").get<std::string>();
   if (op == "forward") return Forward(model, request, tensors);
   if (op == "prepare") return PreparePrompts(model, evaluator, request, tensors);
-  if (op == "score") return ScoreChildren(evaluator, request);
+  if (op == "score") return ScoreChildren(model, evaluator, request);
   if (op == "search") return RunSearch(model, evaluator, request);
   return absl::InvalidArgumentError("unknown op " + op);
 }

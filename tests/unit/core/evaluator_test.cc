@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/core/targets.h"
 #include "tests/unit/core/temp_dir.h"
 #include "tests/unit/core/tiny_checkpoint.h"
 
@@ -33,16 +34,24 @@ class EvaluatorTestBase : public ::testing::Test {
     return prompt;
   }
 
-  std::shared_ptr<const Prepared> Prepare(const Prompt& prompt, const Objective& objective = {},
+  std::shared_ptr<const Target> Neuron(int layer = 0, int neuron = 0) {
+    return NeuronTarget(*model_, layer, neuron);
+  }
+
+  std::shared_ptr<const Prepared> Prepare(const Prompt& prompt) {
+    return Prepare(prompt, Neuron());
+  }
+  std::shared_ptr<const Prepared> Prepare(const Prompt& prompt,
+                                          const std::shared_ptr<const Target>& target,
                                           bool gradients = true) {
-    const PrepareRequest request{prompt, objective, gradients};
+    const PrepareRequest request{prompt, target, gradients};
     auto prepared = evaluator_->Prepare({&request, 1});
     EXPECT_TRUE(prepared.ok()) << prepared.status();
     return prepared->front();
   }
 
-  absl::Status PrepareStatus(const Prompt& prompt, const Objective& objective = {}) {
-    const PrepareRequest request{prompt, objective, true};
+  absl::Status PrepareStatus(const Prompt& prompt) {
+    const PrepareRequest request{prompt, Neuron(), true};
     return evaluator_->Prepare({&request, 1}).status();
   }
 
@@ -88,7 +97,7 @@ class PackedScoresTest : public EvaluatorTestBase, public ::testing::WithParamIn
     std::vector<PrepareRequest> requests;
     for (const int length : {12, 1, 2, 12, 30, 7}) {
       const int layer = static_cast<int>(requests.size()) % 4;
-      requests.push_back({RandomPrompt(length), {layer, 17 * layer}, true});
+      requests.push_back({RandomPrompt(length), Neuron(layer, 17 * layer), true});
     }
     parents_ = *evaluator_->Prepare(requests);
     for (int i = 0; i < count; ++i) {
@@ -109,7 +118,7 @@ TEST_P(PackedScoresTest, EqualThoseOfWholePrompts) {
     const Prompt& parent = candidate.parent->prompt();
     Prompt prompt(parent.begin(), parent.begin() + candidate.first_changed);
     prompt.insert(prompt.end(), candidate.tokens.begin(), candidate.tokens.end());
-    whole.push_back({prompt, candidate.parent->objective(), false});
+    whole.push_back({prompt, candidate.parent->target(), false});
   }
   const auto expected = evaluator_->Prepare(whole);
   ASSERT_TRUE(expected.ok()) << expected.status();
@@ -156,16 +165,16 @@ INSTANTIATE_TEST_SUITE_P(Parity, PackedScoresTest,
 TEST_P(EvaluatorTest, PreparesAlikeTogetherAndAlone) {
   std::vector<PrepareRequest> requests;
   for (const int length : {5, 5, 12, 1, 200, 9, 200}) {
-    requests.push_back({RandomPrompt(length), {length % 4, length % 100}, length != 9});
+    requests.push_back({RandomPrompt(length), Neuron(length % 4, length % 100), length != 9});
   }
   const auto together = evaluator_->Prepare(requests);
   ASSERT_TRUE(together.ok()) << together.status();
   for (size_t i = 0; i < requests.size(); ++i) {
     const Prepared& one = *(*together)[i];
     EXPECT_EQ(one.prompt(), requests[i].prompt);
-    EXPECT_EQ(one.objective(), requests[i].objective);
+    EXPECT_EQ(one.target(), requests[i].target);
     EXPECT_EQ(one.has_gradients(), requests[i].gradients);
-    const auto alone = Prepare(requests[i].prompt, requests[i].objective);
+    const auto alone = Prepare(requests[i].prompt, requests[i].target);
     ExpectNear(one.score(), alone->score());
     EXPECT_EQ(one.next_token(), alone->next_token());
   }
@@ -173,7 +182,8 @@ TEST_P(EvaluatorTest, PreparesAlikeTogetherAndAlone) {
 }
 
 TEST_P(EvaluatorTest, RanksSubstitutesAlikeTogetherAndAlone) {
-  const auto a = Prepare(RandomPrompt(12), {1, 5}), b = Prepare(RandomPrompt(7), {3, 9});
+  const auto a = Prepare(RandomPrompt(12), Neuron(1, 5)),
+             b = Prepare(RandomPrompt(7), Neuron(3, 9));
   std::vector<SubstituteQuery> queries;
   for (int i = 0; i < 60; ++i) {
     const Prepared& parent = i % 3 == 0 ? *a : *b;
@@ -192,7 +202,7 @@ TEST_P(EvaluatorTest, RanksSubstitutesAlikeTogetherAndAlone) {
 
 // Ranks go through the allowed tokens, each once; leaving some out moves the others up.
 TEST_P(EvaluatorTest, RanksAllowedTokensOnly) {
-  const auto parent = Prepare(RandomPrompt(12), {2, 5});
+  const auto parent = Prepare(RandomPrompt(12), Neuron(2, 5));
   const auto ranking = [&](const AllowedTokens& allowed) {
     std::vector<SubstituteQuery> queries;
     for (int rank = 0; rank < static_cast<int>(allowed.ids.size()); ++rank) {
@@ -225,8 +235,8 @@ TEST_P(EvaluatorTest, RefusesBadInput) {
   expect_bad(PrepareStatus(Prompt(257, 1)), "257 tokens");
   expect_bad(PrepareStatus({1, 512}), "512");
   expect_bad(PrepareStatus({-1}), "-1");
-  expect_bad(PrepareStatus({1, 2}, {99, 0}), "neuron.layer");
-  expect_bad(PrepareStatus({1, 2}, {0, 256}), "neuron.neuron");
+  expect_bad(Target::Create(*model_, NeuronObjective(99, 0)).status(), "neuron.layer");
+  expect_bad(Target::Create(*model_, NeuronObjective(0, 256)).status(), "neuron.neuron");
   EXPECT_TRUE(PrepareStatus(Prompt(256, 1)).ok());
 
   const auto parent = Prepare({1, 2, 3}), longest = Prepare(Prompt(256, 1));
@@ -240,7 +250,7 @@ TEST_P(EvaluatorTest, RefusesBadInput) {
   EXPECT_TRUE(ScoreStatus(*longest, 255, {2}).ok());
   EXPECT_TRUE(ScoreStatus(*parent, 1, Prompt(255, 1)).ok());
 
-  const auto plain = Prepare({1, 2, 3}, {}, /*gradients=*/false);
+  const auto plain = Prepare({1, 2, 3}, Neuron(), /*gradients=*/false);
   const auto substitute = [&](const Prepared& of, int position, int rank) {
     const SubstituteQuery query{&of, 1.0F, position, rank, allowed_.get()};
     return evaluator_->Substitutes({&query, 1}).status();
@@ -265,7 +275,7 @@ TEST_P(EvaluatorTest, ServesOnAfterAnError) {
 
 // A result outlives the evaluator that made it.
 TEST_P(EvaluatorTest, PreparedOutlivesTheEvaluator) {
-  const auto parent = Prepare({1, 2, 3}, {1, 1});
+  const auto parent = Prepare({1, 2, 3}, Neuron(1, 1));
   const Score score = parent->score();
   evaluator_ = Evaluator::Create(*model_, {});
   EXPECT_TRUE(ScoreStatus(*parent, 2, {3}).ok());

@@ -65,52 +65,91 @@ TEST(KernelsTest, LogSumExpOverPartsIsThatOverTheWhole) {
   }
 }
 
-// A parent of 5 tokens, changed at 3, with a last row that stands apart; heads of a width that is
-// no multiple of a vector.
+// A parent of 5 tokens, changed at 3, with two last rows that stand apart; heads of a width that is
+// no multiple of a vector. Without a prefix, and behind one of 7 keys that come in two stretches.
 TEST(KernelsTest, AttentionFollowsItsFormula) {
   constexpr int64_t kHeads = 4;
   constexpr int64_t kKvHeads = 2;
+  constexpr int64_t kRows = 10;
+  constexpr int64_t kPrefix = 7;
   for (const int64_t width : {8, 12, 40, 64}) {
-    const std::vector<float> query = Random(10 * kHeads * width, 1, 4);
-    const std::vector<float> key = Random(10 * kKvHeads * width, 1, 5);
-    const std::vector<float> value = Random(10 * kKvHeads * width, 1, 6);
+    const std::vector<float> query = Random(kRows * kHeads * width, 1, 4);
+    const std::vector<float> key = Random(kRows * kKvHeads * width, 1, 5);
+    const std::vector<float> value = Random(kRows * kKvHeads * width, 1, 6);
     const std::vector<float> parent_keys = Random(5 * kKvHeads * width, 1, 7);
     const std::vector<float> parent_values = Random(5 * kKvHeads * width, 1, 8);
-    const AttentionSpan span{parent_keys.data(), parent_values.data(), /*first=*/3, /*row=*/2,
-                             /*count=*/3,        /*last_row=*/8};
-    std::vector<float> out(query.size(), -1);
-    Attend({&span, 1}, query.data(), key.data(), value.data(), kHeads, kKvHeads, width, out.data());
-    const int64_t rows[] = {2, 3, 4, 8};
-    for (int64_t i = 0; i < 4; ++i) {
-      for (int64_t h = 0; h < kHeads; ++h) {
-        const int64_t offset = h / 2 * width;
-        std::vector<const float*> keys, values;
-        for (int64_t j = 0; j < 3; ++j) {
-          keys.push_back(parent_keys.data() + j * kKvHeads * width + offset);
-          values.push_back(parent_values.data() + j * kKvHeads * width + offset);
+    const std::vector<float> prefix_keys = Random(kPrefix * kKvHeads * width, 1, 9);
+    const std::vector<float> prefix_values = Random(kPrefix * kKvHeads * width, 1, 10);
+    const auto dot = [&](int64_t row, int64_t h, const float* k) {
+      double sum = 0;
+      for (int64_t d = 0; d < width; ++d)
+        sum += double{query[(row * kHeads + h) * width + d]} * k[d];
+      return sum;
+    };
+
+    std::vector<float> greatest(kRows * kHeads, -std::numeric_limits<float>::infinity());
+    std::vector<float> sums(kRows * kHeads, 0), mixed(query.size(), 0);
+    const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(width)));
+    for (int64_t at = 0; at < kRows * kHeads; ++at) {
+      const int64_t offset = at % kHeads / 2 * width;
+      for (const auto& [first, last] : {std::pair<int64_t, int64_t>{0, 5}, {5, kPrefix}}) {
+        std::vector<float> scores;
+        for (int64_t j = first; j < last; ++j) {
+          scores.push_back(static_cast<float>(
+              dot(at / kHeads, at % kHeads, prefix_keys.data() + j * kKvHeads * width + offset)));
         }
-        for (int64_t j = 0; j <= i; ++j) {
-          keys.push_back(key.data() + rows[j] * kKvHeads * width + offset);
-          values.push_back(value.data() + rows[j] * kKvHeads * width + offset);
-        }
-        const float* q = query.data() + (rows[i] * kHeads + h) * width;
-        std::vector<double> weights;
-        double sum = 0;
-        for (const float* k : keys) {
-          double dot = 0;
-          for (int64_t d = 0; d < width; ++d) dot += double{q[d]} * k[d];
-          weights.push_back(std::exp(dot / std::sqrt(width)));
-          sum += weights.back();
-        }
-        for (int64_t d = 0; d < width; ++d) {
-          double mixed = 0;
-          for (size_t j = 0; j < values.size(); ++j) mixed += weights[j] / sum * values[j][d];
-          EXPECT_NEAR(out[(rows[i] * kHeads + h) * width + d], mixed, 1e-5);
+        AddToAttention(scores.data(), 1, last - first, scale, width, &greatest[at], &sums[at],
+                       &mixed[at * width]);
+        for (int64_t j = first; j < last; ++j) {
+          for (int64_t d = 0; d < width; ++d) {
+            mixed[at * width + d] +=
+                scores[j - first] * prefix_values[j * kKvHeads * width + offset + d];
+          }
         }
       }
     }
-    EXPECT_EQ(out[0], -1);
-    EXPECT_EQ(out[5 * kHeads * width], -1);
+
+    for (const bool behind : {false, true}) {
+      const AttentionSpan span{.parent_keys = parent_keys.data(),
+                               .parent_values = parent_values.data(),
+                               .inherited = 3,
+                               .row = 2,
+                               .count = 3,
+                               .tail_row = 8,
+                               .tail_count = 2,
+                               .behind_prefix = behind};
+      std::vector<float> out(query.size(), -1);
+      Attend({&span, 1}, {greatest.data(), sums.data(), mixed.data()}, query.data(), key.data(),
+             value.data(), kHeads, kKvHeads, width, out.data());
+      const int64_t rows[] = {2, 3, 4, 8, 9};
+      for (int64_t i = 0; i < 5; ++i) {
+        for (int64_t h = 0; h < kHeads; ++h) {
+          const int64_t offset = h / 2 * width;
+          std::vector<const float*> keys, values;
+          const auto see = [&](const std::vector<float>& k, const std::vector<float>& v,
+                               int64_t j) {
+            keys.push_back(k.data() + j * kKvHeads * width + offset);
+            values.push_back(v.data() + j * kKvHeads * width + offset);
+          };
+          for (int64_t j = 0; behind && j < kPrefix; ++j) see(prefix_keys, prefix_values, j);
+          for (int64_t j = 0; j < 3; ++j) see(parent_keys, parent_values, j);
+          for (int64_t j = 0; j <= i; ++j) see(key, value, rows[j]);
+          std::vector<double> weights;
+          double sum = 0;
+          for (const float* k : keys) {
+            weights.push_back(std::exp(dot(rows[i], h, k) / std::sqrt(width)));
+            sum += weights.back();
+          }
+          for (int64_t d = 0; d < width; ++d) {
+            double expected = 0;
+            for (size_t j = 0; j < values.size(); ++j) expected += weights[j] / sum * values[j][d];
+            EXPECT_NEAR(out[(rows[i] * kHeads + h) * width + d], expected, 1e-5);
+          }
+        }
+      }
+      EXPECT_EQ(out[0], -1);
+      EXPECT_EQ(out[5 * kHeads * width], -1);
+    }
   }
 }
 

@@ -4,7 +4,9 @@
 
 #include <random>
 
+#include "core/evaluate/score.h"
 #include "tests/unit/core/fake_recorder.h"
+#include "tests/unit/core/targets.h"
 #include "tests/unit/core/tiny_checkpoint.h"
 
 namespace epo {
@@ -23,7 +25,7 @@ class PackedPassTest : public ::testing::TestWithParam<const char*> {
     for (int layer : {1, 0}) {
       Prompt prompt(9);
       for (TokenId& id : prompt) id = static_cast<TokenId>(random() % 512);
-      requests.push_back({prompt, {layer, 3}, true});
+      requests.push_back({prompt, NeuronTarget(*model_, layer, 3), true});
     }
     auto prepared = evaluator_->Prepare(requests);
     ASSERT_TRUE(prepared.ok()) << prepared.status();
@@ -34,23 +36,28 @@ class PackedPassTest : public ::testing::TestWithParam<const char*> {
       for (TokenId& id : candidate.tokens) id = static_cast<TokenId>(random() % 512);
       candidates_.push_back(candidate);
     }
-    layout_ = LayOut(model_->config(), candidates_);
+    PackCandidates();
   }
 
-  PassResult Run(std::unique_ptr<PackedPass> pass) {
-    return pass->Run(candidates_, layout_, counters_);
+  void PackCandidates() {
+    packed_ = Pack(candidates_);
+    layout_ = LayOut(model_->config(), packed_.items);
   }
+
+  PassResult Run(PackedPass& pass) {
+    return pass.Run(packed_.items, packed_.changes, layout_, packed_.numbers, counters_);
+  }
+  PassResult Run(std::unique_ptr<PackedPass> pass) { return Run(*pass); }
 
   void ExpectEqual(const PassResult& a, const PassResult& b, double tolerance) {
-    ASSERT_EQ(a.surprisal.size(), static_cast<size_t>(layout_.predicting));
-    ASSERT_EQ(a.targets.size(), candidates_.size());
-    ASSERT_EQ(b.surprisal.size(), a.surprisal.size());
-    for (size_t i = 0; i < a.surprisal.size(); ++i) {
-      ASSERT_NEAR(a.surprisal[i], b.surprisal[i], tolerance * (1 + a.surprisal[i])) << i;
+    ASSERT_EQ(a.numbers.size(), packed_.numbers);
+    ASSERT_EQ(b.numbers.size(), a.numbers.size());
+    for (size_t i = 0; i < a.numbers.size(); ++i) {
+      ASSERT_NEAR(a.numbers[i], b.numbers[i], tolerance * (1 + std::abs(a.numbers[i]))) << i;
     }
-    for (size_t i = 0; i < a.targets.size(); ++i) {
-      ASSERT_NEAR(a.targets[i], b.targets[i], tolerance * (1 + std::abs(a.targets[i]))) << i;
-      ASSERT_NEAR(a.change_surprisal[i], b.change_surprisal[i], tolerance * 20) << i;
+    ASSERT_EQ(a.changes.size(), packed_.changes.size());
+    for (size_t i = 0; i < a.changes.size(); ++i) {
+      ASSERT_NEAR(a.changes[i], b.changes[i], tolerance * 20) << i;
     }
   }
 
@@ -58,6 +65,7 @@ class PackedPassTest : public ::testing::TestWithParam<const char*> {
   std::unique_ptr<Evaluator> evaluator_;
   std::vector<std::shared_ptr<const Prepared>> parents_;
   std::vector<Candidate> candidates_;
+  Packed packed_;
   Layout layout_;
   EvaluatorCounters counters_;
 };
@@ -99,9 +107,8 @@ TEST_P(PackedPassTest, RecordedPassesGiveTheScoresOfPlainOnes) {
       candidate.tokens.resize(9 - candidate.first_changed);
       for (TokenId& id : candidate.tokens) id = static_cast<TokenId>(random() % 512);
     }
-    layout_ = LayOut(model_->config(), candidates_);
-    ExpectEqual(Run(MakeTensorPass(*model_, {}, {})),
-                recorded->Run(candidates_, layout_, counters_), 1e-12);
+    PackCandidates();
+    ExpectEqual(Run(MakeTensorPass(*model_, {}, {})), Run(*recorded), 1e-12);
   }
   EXPECT_EQ(recorder.recordings, 1);
   EXPECT_EQ(recorder.replays, 3);

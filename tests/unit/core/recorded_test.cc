@@ -5,6 +5,7 @@
 
 #include "core/evaluate/prepare.h"
 #include "tests/unit/core/fake_recorder.h"
+#include "tests/unit/core/targets.h"
 #include "tests/unit/core/tiny_checkpoint.h"
 
 namespace epo {
@@ -64,7 +65,7 @@ TEST(RecordedTest, RecordedReadingsEqualPlainOnes) {
       for (int i = 0; i < 3; ++i) {
         Prompt prompt;
         for (int j = 0; j < 7; ++j) prompt.push_back((31 * round + 17 * i + 5 * j) % 512);
-        requests.push_back({prompt, {/*layer=*/i == 2 ? 0 : 1, /*neuron=*/round + i}, gradients});
+        requests.push_back({prompt, NeuronTarget(**model, i == 2 ? 0 : 1, round + i), gradients});
       }
       const auto expected = plain.Read(requests, counters);
       const auto actual = recorded.Read(requests, counters);
@@ -73,12 +74,13 @@ TEST(RecordedTest, RecordedReadingsEqualPlainOnes) {
         const auto& a = static_cast<const PreparedPrompt&>(*actual[i]);
         const auto& b = static_cast<const PreparedPrompt&>(*expected[i]);
         EXPECT_EQ(a.ids, b.ids);
-        EXPECT_NEAR(a.target, b.target, 1e-12);
+        EXPECT_NEAR(a.value, b.value, 1e-12);
         EXPECT_NEAR(a.cross_entropy, b.cross_entropy, 1e-6);
         EXPECT_EQ(a.next, b.next);
         if (!gradients) continue;
-        EXPECT_TRUE(at::allclose(a.keys_values, b.keys_values, 1e-12, 1e-12));
-        EXPECT_TRUE(at::allclose(a.log_probs, b.log_probs, 1e-12, 1e-12));
+        EXPECT_TRUE(
+            at::allclose(a.branches[0].keys_values, b.branches[0].keys_values, 1e-12, 1e-12));
+        EXPECT_TRUE(at::allclose(a.branches[0].log_probs, b.branches[0].log_probs, 1e-12, 1e-12));
         EXPECT_TRUE(at::allclose(a.target_gradient, b.target_gradient, 1e-12, 1e-12));
         EXPECT_TRUE(at::allclose(a.cross_entropy_gradient, b.cross_entropy_gradient, 1e-12, 1e-12));
       }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "tests/unit/core/targets.h"
 #include "tests/unit/core/tiny_checkpoint.h"
 
 namespace epo {
@@ -72,7 +73,9 @@ class RunTest : public ::testing::Test {
   }
 
   std::unique_ptr<epo::Run> Make(uint64_t seed, const Objective& objective) const {
-    return epo::Run::Create(*model_, objective, SmallOptions(seed));
+    auto run = epo::Run::Create(*model_, objective, SmallOptions(seed));
+    EXPECT_TRUE(run.ok()) << run.status();
+    return *std::move(run);
   }
 
   static StepReport Advance(Evaluator& evaluator, epo::Run& run) {
@@ -113,7 +116,7 @@ void ExpectEqual(const StepReport& a, const StepReport& b) {
 }
 
 TEST_F(RunTest, ReportsSurvivorsOfEachSlot) {
-  const auto run = Make(1, {2, 5});
+  const auto run = Make(1, NeuronObjective(2, 5));
   EXPECT_EQ(run->evaluations_per_step(), 3 * 6);
   for (int i = 0; i < 7; ++i) {
     EXPECT_EQ(run->completed_iterations(), i);
@@ -124,7 +127,7 @@ TEST_F(RunTest, ReportsSurvivorsOfEachSlot) {
       const int kept = report.iteration.keep[slot];
       EXPECT_EQ(report.slots[slot].ids, report.iteration.ids[kept]);
       EXPECT_EQ(report.slots[slot].score, report.iteration.scores[kept]);
-      const PrepareRequest request{report.slots[slot].ids, {2, 5}, false};
+      const PrepareRequest request{report.slots[slot].ids, NeuronTarget(*model_, 2, 5), false};
       EXPECT_EQ(report.slots[slot].next_token,
                 (*evaluator_->Prepare({&request, 1}))[0]->next_token());
     }
@@ -135,7 +138,8 @@ TEST_F(RunTest, ReportsSurvivorsOfEachSlot) {
 }
 
 TEST_F(RunTest, SharesARoundWithoutInfluence) {
-  const std::vector<Objective> objectives = {{2, 5}, {0, 200}, {3, 1}};
+  const std::vector<Objective> objectives = {NeuronObjective(2, 5), NeuronObjective(0, 200),
+                                             NeuronObjective(3, 1)};
   std::vector<std::vector<StepReport>> alone;
   std::vector<std::unique_ptr<epo::Run>> owned;
   std::vector<epo::Run*> together;
@@ -153,25 +157,28 @@ TEST_F(RunTest, SharesARoundWithoutInfluence) {
 }
 
 TEST_F(RunTest, ContinuesFromSave) {
-  const auto whole = RunToEnd(*Make(4, {1, 7}));
+  const auto whole = RunToEnd(*Make(4, NeuronObjective(1, 7)));
   for (const int cut : {0, 1, 3, 6}) {
-    const auto before = Make(4, {1, 7});
+    const auto before = Make(4, NeuronObjective(1, 7));
     for (int i = 0; i < cut; ++i) Advance(*evaluator_, *before);
-    const auto after = epo::Run::Restore(*model_, {1, 7}, SmallOptions(4), before->Save());
+    const auto after =
+        epo::Run::Restore(*model_, NeuronObjective(1, 7), SmallOptions(4), before->Save());
     ASSERT_TRUE(after.ok()) << after.status();
     EXPECT_EQ((*after)->completed_iterations(), cut);
     const auto rest = RunToEnd(**after);
     ASSERT_EQ(rest.size(), whole.size() - cut);
     for (size_t i = 0; i < rest.size(); ++i) ExpectEqual(rest[i], whole[cut + i]);
   }
-  EXPECT_EQ(epo::Run::Restore(*model_, {1, 7}, SmallOptions(4), "nonsense").status().code(),
+  EXPECT_EQ(epo::Run::Restore(*model_, NeuronObjective(1, 7), SmallOptions(4), "nonsense")
+                .status()
+                .code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(RunTest, AFailedRoundAdvancesNothing) {
-  const auto whole = RunToEnd(*Make(9, {2, 3}));
+  const auto whole = RunToEnd(*Make(9, NeuronObjective(2, 3)));
   FailingEvaluator evaluator(*evaluator_);
-  const auto run = Make(9, {2, 3});
+  const auto run = Make(9, NeuronObjective(2, 3));
   for (const StepReport& expected : whole) {
     for (const auto call : {FailingEvaluator::kFirstPrepare, FailingEvaluator::kSubstitutes,
                             FailingEvaluator::kScore, FailingEvaluator::kLastPrepare}) {
