@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/model/chat_template.h"
 #include "core/model/checkpoint.h"
 #include "core/model/device.h"
 #include "core/model/weights.h"
@@ -70,6 +71,9 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const std::filesystem::path& 
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(dir / "tokenizer.json");
   if (!tokenizer.ok()) return tokenizer.status();
   model->tokenizer_ = *std::move(tokenizer);
+  absl::StatusOr<std::string> chat_template = ReadChatTemplate(dir);
+  if (!chat_template.ok()) return chat_template.status();
+  model->chat_template_ = *std::move(chat_template);
   absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(dir);
   if (!checkpoint.ok()) return checkpoint.status();
 

@@ -27,9 +27,10 @@ struct ModelOptions {
 class Model {
  public:
   // Loads config.json, tokenizer.json and model.safetensors (or the shards that
-  // model.safetensors.index.json names) from `dir`. Weights stay memory-mapped where the device and
-  // dtype allow it. INVALID_ARGUMENT or NOT_FOUND names the file, and within it the key or the
-  // tensor, that is missing or wrong; UNAVAILABLE when the device cannot be used.
+  // model.safetensors.index.json names) from `dir`, and its chat template. Weights stay
+  // memory-mapped where the device and dtype allow it. INVALID_ARGUMENT or NOT_FOUND names the
+  // file, and within it the key or the tensor, that is missing or wrong; UNAVAILABLE when the
+  // device cannot be used.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const std::filesystem::path& dir,
                                                      const ModelOptions& options);
 
@@ -46,6 +47,9 @@ class Model {
   // 32 hex digits over config.json and the weights' headers and sizes; equal for equal checkpoints,
   // whatever the device and dtype.
   const std::string& fingerprint() const { return fingerprint_; }
+  // The Jinja template that makes a text of a conversation, as the checkpoint has it in
+  // chat_template.jinja or tokenizer_config.json; empty where it has none.
+  const std::string& chat_template() const { return chat_template_; }
   // Resolved: "cpu" or "cuda:N".
   const std::string& device() const { return device_; }
   // Resolved: "float64", "float32", "bfloat16" or "float16".
@@ -56,6 +60,7 @@ class Model {
 
   std::string name_;
   std::string fingerprint_;
+  std::string chat_template_;
   std::string device_;
   std::string dtype_;
   ModelConfig config_;

@@ -102,6 +102,18 @@ Activation ReadActivation(ConfigReader& reader) {
   return Activation::kSilu;
 }
 
+std::optional<TokenId> ReadBosToken(ConfigReader& reader, int64_t vocab_size) {
+  if (!reader.Has("bos_token_id")) return std::nullopt;
+  const Json& value = reader.json()["bos_token_id"];
+  if (!value.is_number_integer()) {
+    reader.Fail(absl::StrCat("'bos_token_id' is ", ShowJson(value), ", but must be an integer"));
+    return std::nullopt;
+  }
+  const double id = value.get<double>();
+  if (id < 0 || id >= static_cast<double>(vocab_size)) return std::nullopt;
+  return value.get<TokenId>();
+}
+
 // rope_theta and partial_rotary_factor, from the top level or from rope_parameters, which wins.
 void ReadRope(ConfigReader& reader, double default_partial, ModelConfig& config) {
   const Json& json = reader.json();
@@ -184,6 +196,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const std::filesystem::path& path) 
     reader.Fail(absl::StrCat("'max_position_embeddings' is ", config.context_length,
                              ", but must be at most ", kMaxContext));
   }
+  config.bos_token = ReadBosToken(reader, config.vocab_size);
   config.tied_head = reader.Bool("tie_word_embeddings", false);
   config.activation = ReadActivation(reader);
   if (config.heads % config.kv_heads != 0) {

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/base/types.h"
 
 namespace epo {
 
@@ -33,6 +35,9 @@ struct ModelConfig {
   int64_t vocab_size = 0;
   // The most tokens a prompt may have.
   int64_t context_length = 0;
+  // What a sequence begins with by the checkpoint's own account; absent where it names none, or one
+  // beyond its vocabulary.
+  std::optional<TokenId> bos_token;
 
   // The first `rotary_dim` channels of each head are rotated (all of them in Llama, 32 of 80 in
   // Phi-2).

@@ -107,28 +107,48 @@ absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
     file->map_ = nullptr;
     return bad("cannot be memory-mapped: ", std::strerror(errno));
   }
+  if (absl::Status read = file->Read(static_cast<const std::byte*>(file->map_), file->size_);
+      !read.ok()) {
+    return bad(read.message());
+  }
+  return file;
+}
 
-  const auto* bytes = static_cast<const std::byte*>(file->map_);
+absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::FromBytes(
+    std::string bytes) {
+  if (bytes.size() < 8) return absl::InvalidArgumentError("too short for a safetensors file");
+  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
+  file->bytes_ = std::move(bytes);
+  if (absl::Status read =
+          file->Read(reinterpret_cast<const std::byte*>(file->bytes_.data()), file->bytes_.size());
+      !read.ok()) {
+    return read;
+  }
+  return file;
+}
+
+absl::Status SafetensorsFile::Read(const std::byte* bytes, size_t size) {
+  const auto bad = [](auto&&... what) { return absl::InvalidArgumentError(absl::StrCat(what...)); };
   uint64_t header_size = 0;
   std::memcpy(&header_size, bytes, sizeof(header_size));
-  if (header_size > file->size_ - 8) {
+  if (header_size > size - 8) {
     return bad("its header length ", header_size, " is past the end of the file");
   }
   if (header_size > kMaxHeaderBytes) return bad("its header length ", header_size, " is too large");
-  file->header_ = std::string_view(reinterpret_cast<const char*>(bytes + 8), header_size);
-  const Json header = Json::parse(file->header_, /*cb=*/nullptr, /*allow_exceptions=*/false);
+  header_ = std::string_view(reinterpret_cast<const char*>(bytes + 8), header_size);
+  const Json header = Json::parse(header_, /*cb=*/nullptr, /*allow_exceptions=*/false);
   if (header.is_discarded() || !header.is_object()) return bad("its header is not a JSON object");
 
   const std::byte* data = bytes + 8 + header_size;
-  const uint64_t data_size = file->size_ - 8 - header_size;
+  const uint64_t data_size = size - 8 - header_size;
   std::vector<std::pair<const TensorView*, std::string>> by_offset;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
     absl::StatusOr<TensorView> view = ReadEntry(entry, data, data_size);
     if (!view.ok()) return bad("tensor ", QuoteJson(name), ": ", view.status().message());
-    file->tensors_.emplace(name, *std::move(view));
+    tensors_.emplace(name, *std::move(view));
   }
-  for (const auto& [name, view] : file->tensors_) by_offset.emplace_back(&view, name);
+  for (const auto& [name, view] : tensors_) by_offset.emplace_back(&view, name);
   std::sort(by_offset.begin(), by_offset.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first->data, a.first->bytes) < std::pair(b.first->data, b.first->bytes);
   });
@@ -143,7 +163,7 @@ absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
   if (end != data + data_size) {
     return bad("has ", data + data_size - end, " bytes that belong to no tensor");
   }
-  return file;
+  return absl::OkStatus();
 }
 
 SafetensorsFile::~SafetensorsFile() {
@@ -153,6 +173,13 @@ SafetensorsFile::~SafetensorsFile() {
 const TensorView* SafetensorsFile::Find(std::string_view name) const {
   const auto it = tensors_.find(absl::string_view(name.data(), name.size()));
   return it == tensors_.end() ? nullptr : &it->second;
+}
+
+std::vector<std::string> SafetensorsFile::Names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, view] : tensors_) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 }  // namespace epo

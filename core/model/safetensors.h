@@ -1,4 +1,4 @@
-// One safetensors file, memory-mapped and checked.
+// One safetensors file, memory-mapped or in memory, and checked.
 #ifndef EPO_CORE_MODEL_SAFETENSORS_H_
 #define EPO_CORE_MODEL_SAFETENSORS_H_
 
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace epo {
@@ -32,6 +33,8 @@ class SafetensorsFile {
   // outside the file or do not have the size that their shape and dtype say.
   static absl::StatusOr<std::shared_ptr<const SafetensorsFile>> Open(
       const std::filesystem::path& path);
+  // The same of a file's content. Errors name no file.
+  static absl::StatusOr<std::shared_ptr<const SafetensorsFile>> FromBytes(std::string bytes);
 
   ~SafetensorsFile();
   SafetensorsFile(const SafetensorsFile&) = delete;
@@ -39,6 +42,9 @@ class SafetensorsFile {
 
   // nullptr when there is none of that name.
   const TensorView* Find(std::string_view name) const;
+  // Of all tensors, sorted.
+  std::vector<std::string> Names() const;
+  // Empty for one in memory.
   const std::filesystem::path& path() const { return path_; }
   // The header's JSON, as in the file.
   std::string_view header() const { return header_; }
@@ -46,7 +52,10 @@ class SafetensorsFile {
  private:
   SafetensorsFile() = default;
 
+  absl::Status Read(const std::byte* bytes, size_t size);
+
   std::filesystem::path path_;
+  std::string bytes_;
   void* map_ = nullptr;
   size_t size_ = 0;
   std::string_view header_;
