@@ -15,6 +15,7 @@
 #include "server/clock.h"
 #include "server/find_job.h"
 #include "server/frontier_history.h"
+#include "server/initial_job.h"
 #include "server/job_request.h"
 #include "server/job_state.h"
 #include "server/log.h"
@@ -71,19 +72,27 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
                                        const v1::CreateJobRequest& request) {
   if (draining_) return ShuttingDown();
   const std::string request_id = absl::AsciiStrToLower(request.request_id());
-  absl::StatusOr<SearchSpec> spec = CheckJobRequest(
-      request, converter_, limits_, [&] { return IsRepeat(context.client, request_id); });
+  const auto is_repeat = [&] { return IsRepeat(context.client, request_id); };
+  v1::CreateJobRequest complete = request;
+  absl::Status initial = TakeInitialJob(store_, context, limits_, converter_.model().fingerprint(),
+                                        is_repeat, complete);
+  if (!initial.ok()) return initial;
+  absl::StatusOr<SearchSpec> spec = CheckJobRequest(complete, converter_, limits_, is_repeat);
   if (!spec.ok()) return spec.status();
   if (absl::Status room = CheckRoom(context.client, request_id); !room.ok()) return room;
 
   v1::Job job;
-  job.set_id(NewJobId());
   job.set_client(context.client);
-  *job.mutable_spec() = Converter::EffectiveSpec(request.spec(), *spec);
+  *job.mutable_spec() = Converter::EffectiveSpec(complete.spec(), *spec);
   job.set_state(v1::Job::QUEUED);
   *job.mutable_create_time() = NowTimestamp();
   job.set_model_fingerprint(converter_.model().fingerprint());
+  if (request.validate_only()) {
+    scheduler_.DescribeCost(*spec, job);
+    return job;
+  }
 
+  job.set_id(NewJobId());
   feeds_.Open(job.id(), /*published=*/0);
   absl::StatusOr<Store::Created> created = store_.CreateJob(
       job, request_id, request.spec().SerializeAsString(), limits_.waiting_jobs_per_client);
@@ -100,8 +109,9 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   if (!created.ok()) return created.status();
   if (created->is_new) {
     const LogScope scope({.job = job.id()});
-    spdlog::info("job {} created: layer {} neuron {}, {} iterations", job.id(),
-                 spec->objective.layer, spec->objective.neuron, spec->options.iterations);
+    spdlog::info("job {} created: {} terms, {} contexts, {} iterations", job.id(),
+                 spec->objective.terms.size(), spec->objective.contexts.size(),
+                 spec->options.iterations);
     scheduler_.Submit({.job = created->job, .spec = *std::move(spec)});
   }
   return std::move(created->job);
@@ -243,24 +253,38 @@ void Api::Score(const CallContext& /*context*/, const v1::ScoreRequest& request,
   FieldViolations violations;
   CheckScoreTexts(request, limits_, violations);
   if (!violations.empty()) return done(InvalidFields(violations));
-  absl::StatusOr<std::vector<PrepareRequest>> requests = converter_.ParseScore(request);
-  if (!requests.ok()) return done(requests.status());
-  CheckScore(*requests, limits_, violations);
+  absl::StatusOr<ScoreSpec> spec = converter_.ParseScore(request);
+  if (!spec.ok()) return done(spec.status());
+  size_t longest = 0;
+  for (const Prompt& prompt : spec->prompts) longest = std::max(longest, prompt.size());
+  CheckScore(spec->prompts, limits_, violations);
+  CheckContexts(spec->objective, static_cast<int64_t>(longest), "contexts", limits_, violations);
   if (!violations.empty()) return done(InvalidFields(violations));
-  auto prompts = std::make_shared<std::vector<Prompt>>();
-  for (const PrepareRequest& each : *requests) prompts->push_back(each.prompt);
-  scheduler_.ScorePrompts(*std::move(requests), std::move(abandoned),
-                          [this, prompts, done](absl::StatusOr<std::vector<epo::Score>> scores) {
-                            pool_.Post([this, prompts, done, scores = std::move(scores)] {
+  auto kept = std::make_shared<const ScoreSpec>(*spec);
+  scheduler_.ScorePrompts(*std::move(spec), std::move(abandoned),
+                          [this, kept, done](absl::StatusOr<std::vector<epo::Score>> scores) {
+                            pool_.Post([this, kept, done, scores = std::move(scores)] {
                               if (!scores.ok()) return done(scores.status());
                               v1::ScoreResponse response;
-                              for (size_t i = 0; i < prompts->size(); ++i) {
-                                *response.add_scores() =
-                                    converter_.ToScoredPrompt((*prompts)[i], (*scores)[i]);
+                              for (size_t i = 0; i < kept->prompts.size(); ++i) {
+                                const Prompt& prompt = kept->prompts[i];
+                                *response.add_scores() = converter_.ToScoredPrompt(
+                                    prompt, (*scores)[i],
+                                    HasCrossEntropy(kept->objective, prompt.size()));
                               }
                               done(std::move(response));
                             });
                           });
+}
+
+absl::StatusOr<v1::UploadedVector> Api::UploadVector(const CallContext& context,
+                                                     const v1::UploadVectorRequest& request) {
+  if (draining_) return ShuttingDown();
+  absl::StatusOr<v1::UploadedVector> vector = vectors_.Upload(context, storage_, request);
+  if (vector.ok()) {
+    spdlog::info("vector {} uploaded: {} x {}", vector->name(), vector->rows(), vector->width());
+  }
+  return vector;
 }
 
 absl::StatusOr<v1::TokenizeResponse> Api::Tokenize(const CallContext& /*context*/,

@@ -16,6 +16,7 @@
 #include "server/scheduler.h"
 #include "server/storage_guard.h"
 #include "server/store.h"
+#include "server/vectors.h"
 #include "server/worker_pool.h"
 
 namespace epo {
@@ -29,10 +30,11 @@ class Api {
   using Done = std::function<void(absl::StatusOr<Response>)>;
 
   // All of it but `limits` must outlive the Api.
-  Api(const Converter& converter, Store& store, const StorageGuard& storage, JobFeeds& feeds,
-      Scheduler& scheduler, WorkerPool& pool, const Limits& limits)
+  Api(const Converter& converter, Store& store, Vectors& vectors, const StorageGuard& storage,
+      JobFeeds& feeds, Scheduler& scheduler, WorkerPool& pool, const Limits& limits)
       : converter_(converter),
         store_(store),
+        vectors_(vectors),
         storage_(storage),
         feeds_(feeds),
         scheduler_(scheduler),
@@ -58,6 +60,8 @@ class Api {
                                            const v1::GetFrontierRequest& request);
   void Score(const CallContext& context, const v1::ScoreRequest& request,
              std::function<bool()> abandoned, Done<v1::ScoreResponse> done);
+  absl::StatusOr<v1::UploadedVector> UploadVector(const CallContext& context,
+                                                  const v1::UploadVectorRequest& request);
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const CallContext& context,
                                                 const v1::TokenizeRequest& request);
   absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo(const CallContext& context,
@@ -80,6 +84,7 @@ class Api {
 
   const Converter& converter_;
   Store& store_;
+  Vectors& vectors_;
   const StorageGuard& storage_;
   JobFeeds& feeds_;
   Scheduler& scheduler_;

@@ -5,95 +5,30 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "server/convert_prompt.h"
 #include "server/job_state.h"
 #include "server/status.h"
 
 namespace epo {
-namespace {
 
-bool Reported(const FieldViolations& violations, const std::string& field) {
-  return std::any_of(violations.begin(), violations.end(),
-                     [&](const FieldViolation& v) { return v.field == field; });
-}
-
-// Adds the core's findings under `path`. What was said about a field already stands: the edge knows
-// more about its source.
-void AddUnder(const std::string& path, FieldViolations found, FieldViolations& violations) {
-  for (FieldViolation& violation : found) {
-    std::string field = absl::StrCat(path, ".", violation.field);
-    if (Reported(violations, field)) continue;
-    violations.push_back({std::move(field), std::move(violation.description)});
-  }
-}
-
-std::string Index(const std::string& path, int i) { return absl::StrCat(path, "[", i, "]"); }
-
-}  // namespace
-
-Converter::Converter(const Model& model)
+Converter::Converter(const Model& model, const VectorSource* vectors)
     : model_(model),
+      vectors_(vectors),
       allowed_(MakeAllowedTokens(model, /*allow_special=*/false)),
       allowed_with_special_(MakeAllowedTokens(model, /*allow_special=*/true)) {}
-
-Objective Converter::ParseObjective(const v1::Objective& objective, bool present,
-                                    const std::string& path, FieldViolations& violations) const {
-  Objective out;
-  if (!present || objective.kind_case() == v1::Objective::KIND_NOT_SET) {
-    violations.push_back({path, "is required; set its neuron"});
-    return out;
-  }
-  out.layer = objective.neuron().layer();
-  out.neuron = objective.neuron().neuron();
-  AddUnder(path, ValidateObjective(out, model_.config()), violations);
-  return out;
-}
-
-Prompt Converter::ParsePrompt(const v1::Prompt& prompt, const std::string& path,
-                              FieldViolations& violations) const {
-  Prompt out;
-  switch (prompt.source_case()) {
-    case v1::Prompt::kText:
-      out = model_.tokenizer().Encode(prompt.text());
-      if (out.empty()) violations.push_back({path, "is an empty text; give at least one token"});
-      break;
-    case v1::Prompt::kIds: {
-      out.assign(prompt.ids().ids().begin(), prompt.ids().ids().end());
-      if (out.empty()) violations.push_back({path, "has no ids; give at least one"});
-      break;
-    }
-    case v1::Prompt::SOURCE_NOT_SET:
-      violations.push_back({path, "is empty; set its text or its ids"});
-      return out;
-  }
-  const int64_t vocabulary = model_.config().vocab_size;
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (out[i] >= 0 && out[i] < vocabulary) continue;
-    violations.push_back(
-        {path, absl::StrCat("id ", out[i], " at position ", i,
-                            " is not in the vocabulary; ids go from 0 to ", vocabulary - 1)});
-    break;
-  }
-  const int64_t context = model_.config().context_length;
-  if (static_cast<int64_t>(out.size()) > context) {
-    violations.push_back(
-        {path, absl::StrCat("has ", out.size(), " tokens, but the model's context is ", context,
-                            " tokens")});
-  }
-  return out;
-}
 
 SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path,
                                 FieldViolations& violations) const {
   SearchSpec out;
   SearchOptions& options = out.options;
-  out.objective =
-      ParseObjective(spec.objective(), spec.has_objective(), path + ".objective", violations);
+  out.objective = ParseObjective(model_, vectors_, spec, path + ".", violations);
 
   const std::string prompts_path = path + ".initial_prompts";
   for (int i = 0; i < spec.initial_prompts_size(); ++i) {
     options.initial_prompts.push_back(
-        ParsePrompt(spec.initial_prompts(i), Index(prompts_path, i), violations));
+        ParsePrompt(model_, spec.initial_prompts(i), Index(prompts_path, i), violations));
   }
   if (spec.has_tokens()) {
     options.tokens = spec.tokens();
@@ -130,6 +65,11 @@ SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path
                                                           " is no mode; give FULL or FRONTIER")});
   }
 
+  // Of a length that no prompt has, the objective is not to blame.
+  const bool length_good = options.tokens >= 2 && options.tokens <= model_.config().context_length;
+  CheckObjective(model_, out.objective, spec.objective(),
+                 length_good ? std::optional<int>(options.tokens) : std::nullopt, path + ".",
+                 violations);
   const AllowedTokens& allowed = options.allow_special_tokens ? *allowed_with_special_ : *allowed_;
   AddUnder(path, ValidateSearchOptions(options, model_.config(), allowed), violations);
 
@@ -142,6 +82,7 @@ SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path
 v1::JobSpec Converter::EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& parsed) {
   const SearchOptions& options = parsed.options;
   v1::JobSpec out = spec;
+  FillObjective(out);
   out.set_tokens(options.tokens);
   out.set_population(options.population);
   out.set_children_per_parent(options.children_per_parent);
@@ -159,31 +100,53 @@ v1::JobSpec Converter::EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& 
   return out;
 }
 
-absl::StatusOr<std::vector<PrepareRequest>> Converter::ParseScore(
-    const v1::ScoreRequest& request) const {
+absl::StatusOr<ScoreSpec> Converter::ParseScore(const v1::ScoreRequest& request) const {
   FieldViolations violations;
-  const Objective objective =
-      ParseObjective(request.objective(), request.has_objective(), "objective", violations);
-  std::vector<PrepareRequest> out;
+  ScoreSpec out;
+  out.objective = ParseObjective(model_, vectors_, request, "", violations);
+  for (int i = 0; i < request.objective().terms_size(); ++i) {
+    if (!request.objective().terms(i).measured_scale()) continue;
+    violations.push_back({Index("objective.terms", i) + ".measured_scale",
+                          "is what a job measures before its first step; give a constant_scale"});
+  }
+  CheckObjective(model_, out.objective, request.objective(), std::nullopt, "", violations);
   if (request.prompts().empty()) {
     violations.push_back({"prompts", "is required"});
     return InvalidFields(violations);
   }
-  out.reserve(request.prompts_size());
+  const bool objective_good = violations.empty();
+  // What is wrong with prompts of a length, if anything.
+  absl::flat_hash_map<size_t, std::string> lengths;
   for (int i = 0; i < request.prompts_size(); ++i) {
-    Prompt prompt = ParsePrompt(request.prompts(i), Index("prompts", i), violations);
-    out.push_back({std::move(prompt), objective, /*gradients=*/false});
+    const std::string path = Index("prompts", i);
+    Prompt prompt = ParsePrompt(model_, request.prompts(i), path, violations);
+    if (objective_good && !prompt.empty() && !Reported(violations, path)) {
+      const auto [length, is_new] = lengths.try_emplace(prompt.size());
+      if (is_new) length->second = WhyUnreadable(out.objective, request, prompt.size());
+      if (!length->second.empty()) violations.push_back({path, length->second});
+    }
+    out.prompts.push_back(std::move(prompt));
   }
   if (!violations.empty()) return InvalidFields(violations);
   return out;
 }
 
-v1::ScoredPrompt Converter::ToScoredPrompt(const Prompt& ids, Score score) const {
+std::string Converter::WhyUnreadable(const Objective& objective, const v1::ScoreRequest& request,
+                                     size_t tokens) const {
+  FieldViolations found;
+  CheckObjective(model_, objective, request.objective(), static_cast<int>(tokens), "", found);
+  if (found.empty()) return "";
+  return absl::StrCat("has ", tokens, " tokens, too few or too many for ", found[0].field,
+                      ", which ", found[0].description);
+}
+
+v1::ScoredPrompt Converter::ToScoredPrompt(const Prompt& ids, Score score,
+                                           bool has_cross_entropy) const {
   v1::ScoredPrompt out;
   out.mutable_ids()->Add(ids.begin(), ids.end());
   out.set_text(model_.tokenizer().Decode(ids));
   out.set_target(score.target);
-  if (ids.size() > 1) out.set_cross_entropy(score.cross_entropy);
+  if (has_cross_entropy) out.set_cross_entropy(score.cross_entropy);
   return out;
 }
 
@@ -238,6 +201,7 @@ v1::Model Converter::ToModelInfo() const {
   out.set_proposable_tokens(static_cast<int32_t>(allowed_->ids.size()));
   out.set_device(model_.device());
   out.set_dtype(model_.dtype());
+  out.set_chat_template(model_.chat_template());
   return out;
 }
 

@@ -17,6 +17,7 @@
 #include "epo/v1/job.pb.h"
 #include "epo/v1/model.pb.h"
 #include "epo/v1/service.pb.h"
+#include "server/convert_objective.h"
 
 namespace epo {
 
@@ -26,11 +27,18 @@ struct SearchSpec {
   SearchOptions options;
 };
 
+// What a score call asks for: valid for the served model.
+struct ScoreSpec {
+  Objective objective;
+  // In the request's order.
+  std::vector<Prompt> prompts;
+};
+
 // Thread-safe. Errors are INVALID_ARGUMENT with every bad field, see InvalidFields().
 class Converter {
  public:
-  // `model` must outlive the converter.
-  explicit Converter(const Model& model);
+  // Both must outlive the converter. Without `vectors` no objective may name any.
+  explicit Converter(const Model& model, const VectorSource* vectors = nullptr);
 
   const Model& model() const { return model_; }
 
@@ -42,10 +50,11 @@ class Converter {
   // `spec` with every absent field set to what runs. `parsed` is what ParseSpec made of it.
   static v1::JobSpec EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& parsed);
 
-  // The prompts of a score request, in its order.
-  absl::StatusOr<std::vector<PrepareRequest>> ParseScore(const v1::ScoreRequest& request) const;
+  absl::StatusOr<ScoreSpec> ParseScore(const v1::ScoreRequest& request) const;
 
-  v1::ScoredPrompt ToScoredPrompt(const Prompt& ids, Score score) const;
+  // Of a prompt in which something is predicted, unless `has_cross_entropy` is false.
+  v1::ScoredPrompt ToScoredPrompt(const Prompt& ids, Score score,
+                                  bool has_cross_entropy = true) const;
   v1::Frontier ToFrontier(const std::vector<ScoredPrompt>& points) const;
   // `seconds` and `evaluations` are left for the scheduler to fill.
   v1::Step ToStep(const StepReport& report) const;
@@ -57,12 +66,12 @@ class Converter {
   static std::vector<ScoredPrompt> FromIteration(const v1::Iteration& iteration);
 
  private:
-  Objective ParseObjective(const v1::Objective& objective, bool present, const std::string& path,
-                           FieldViolations& violations) const;
-  Prompt ParsePrompt(const v1::Prompt& prompt, const std::string& path,
-                     FieldViolations& violations) const;
+  // Why the objective of `request` cannot be read in prompts of so many tokens; empty when it can.
+  std::string WhyUnreadable(const Objective& objective, const v1::ScoreRequest& request,
+                            size_t tokens) const;
 
   const Model& model_;
+  const VectorSource* const vectors_;
   // Without and with special tokens.
   std::shared_ptr<const AllowedTokens> allowed_;
   std::shared_ptr<const AllowedTokens> allowed_with_special_;

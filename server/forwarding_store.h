@@ -48,6 +48,13 @@ class ForwardingStore : public Store {
     return store_->HasRequest(client, request_id);
   }
   absl::StatusOr<int64_t> UsedBytes() const override { return store_->UsedBytes(); }
+  absl::Status PutVector(const StoredVector& vector, const std::string& client,
+                         int max_vectors) override {
+    return store_->PutVector(vector, client, max_vectors);
+  }
+  absl::StatusOr<StoredVector> GetVectorRow(const std::string& name, int row) const override {
+    return store_->GetVectorRow(name, row);
+  }
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override {
     return store_->GetCheckpoint(id);
   }

@@ -56,10 +56,11 @@ absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
   SearchSpec spec;
   if (request.has_spec()) {
     const size_t before = violations.size();
-    CheckTexts(request.spec().initial_prompts(), "spec.initial_prompts", limits, violations);
+    CheckJobTexts(request.spec(), "spec", limits, violations);
     if (violations.size() > before) return InvalidFields(violations);
     spec = converter.ParseSpec(request.spec(), "spec", violations);
     CheckSearch(spec.options, "spec", limits, violations);
+    CheckContexts(spec.objective, spec.options.tokens, "spec.contexts", limits, violations);
     // A repeat gets its job, whose deadline may have passed since.
     if (request.spec().has_deadline() && !is_repeat()) CheckDeadline(request.spec(), violations);
   } else {

@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "core/base/field_violation.h"
-#include "core/evaluate/evaluator.h"
+#include "core/base/types.h"
+#include "core/objective/objective.h"
 #include "core/search/search.h"
 #include "epo/v1/service.pb.h"
 
@@ -26,7 +27,7 @@ struct Limits {
 
   // Bytes of a text, whatever it is for.
   int text_bytes = 1 << 20;
-  // Tokens of a prompt. The model's context bounds them too.
+  // Tokens of a prompt and of what stands around it. The model's context bounds them too.
   int tokens = 8192;
   // Slots of a population.
   int population = 1024;
@@ -36,11 +37,15 @@ struct Limits {
   int top_k = 1 << 16;
   // Prompts of one Score call.
   int score_prompts = 1024;
+  // Bytes of a file with vectors. A message's limit bounds them too.
+  int vector_bytes = 4 << 20;
 
   // Of one client, which is an API key's name or, on a server without keys, a peer's address; but
   // jobs without a client are all of one.
   // Jobs that are queued or paused.
   int waiting_jobs_per_client = 10'000;
+  // Vectors and matrices that it was the first to upload.
+  int vectors_per_client = 1000;
   // Watches and histories under way.
   int streams_per_client = 2048;
   // Calls a second in the long run; twice as many may come at once.
@@ -58,14 +63,20 @@ void CheckText(const std::string& text, const std::string& field, const Limits& 
                FieldViolations& violations);
 void CheckTexts(const google::protobuf::RepeatedPtrField<v1::Prompt>& prompts,
                 const std::string& path, const Limits& limits, FieldViolations& violations);
-// The number of prompts of a Score call and their texts.
+// All texts of a job.
+void CheckJobTexts(const v1::JobSpec& spec, const std::string& path, const Limits& limits,
+                   FieldViolations& violations);
+// The number of prompts of a Score call and its texts.
 void CheckScoreTexts(const v1::ScoreRequest& request, const Limits& limits,
                      FieldViolations& violations);
 // For after: the prompts of a Score call, and a job's search with its defaults.
-void CheckScore(const std::vector<PrepareRequest>& requests, const Limits& limits,
+void CheckScore(const std::vector<Prompt>& prompts, const Limits& limits,
                 FieldViolations& violations);
 void CheckSearch(const SearchOptions& options, const std::string& path, const Limits& limits,
                  FieldViolations& violations);
+// The contexts, which are the field `path`, with a prompt of `tokens` tokens in them.
+void CheckContexts(const Objective& objective, int64_t tokens, const std::string& path,
+                   const Limits& limits, FieldViolations& violations);
 
 }  // namespace epo
 

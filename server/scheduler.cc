@@ -48,6 +48,15 @@ struct Inbox {
   bool empty() const { return submitted.empty() && requests.empty() && scores.empty() && !stop; }
 };
 
+// Costs of a round's jobs are added up.
+constexpr int64_t kMaxCost = 1 << 29;
+
+int64_t StepRows(const SearchSpec& spec) {
+  const SearchOptions& options = spec.options;
+  return int64_t{options.population} * (1 + options.children_per_parent) *
+         RowsAPrompt(spec.objective, options.tokens);
+}
+
 // What a job of another model waits for.
 std::string MissingModel(const v1::Job& job, const Model& model) {
   return absl::StrCat("another model: the job's has fingerprint ", job.model_fingerprint(),
@@ -63,6 +72,7 @@ class SchedulerImpl final : public Scheduler {
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
         queue_(options.max_active_jobs),
+        scores_(converter.model()),
         ledger_(converter, store, feeds, options.store_retry, options.probation,
                 options.store_writes),
         budget_(options.round_rows),
@@ -73,10 +83,9 @@ class SchedulerImpl final : public Scheduler {
   void Submit(Submission submission) override {
     auto live = std::make_unique<LiveJob>();
     const v1::Job& job = submission.job;
-    const SearchOptions& options = submission.spec.options;
     live->share = {.client = job.client(),
                    .weight = PriorityWeight(PriorityOf(job.spec())),
-                   .cost = options.population * (1 + options.children_per_parent) * options.tokens};
+                   .cost = static_cast<int>(std::min(StepRows(submission.spec), kMaxCost))};
     if (job.spec().has_deadline()) live->deadline = ToTime(job.spec().deadline());
     live->run_seconds_before = job.run_seconds();
     live->held = !RunsHere(job);
@@ -107,8 +116,15 @@ class SchedulerImpl final : public Scheduler {
     if (!IsTerminal(job.state()) && !RunsHere(job)) job.set_waits_for(MissingModel(job, model()));
   }
 
-  void ScorePrompts(std::vector<PrepareRequest> requests, std::function<bool()> abandoned,
-                    ScoreDone done) override {
+  void DescribeCost(const SearchSpec& spec, v1::Job& job) const override {
+    const int64_t rows = StepRows(spec);
+    job.set_step_rows(rows);
+    if (const double pace = rows_per_second_; pace > 0) {
+      job.set_estimated_step_seconds(static_cast<double>(rows) / pace);
+    }
+  }
+
+  void ScorePrompts(ScoreSpec spec, std::function<bool()> abandoned, ScoreDone done) override {
     absl::Status refused;
     {
       absl::MutexLock lock(&mutex_);
@@ -121,8 +137,8 @@ class SchedulerImpl final : public Scheduler {
             absl::Seconds(1));
       } else {
         ++score_calls_;
-        inbox_.scores.push_back(
-            {std::move(requests), std::move(abandoned), std::move(done), /*scores=*/{}});
+        inbox_.scores.push_back({std::move(spec.objective), std::move(spec.prompts),
+                                 std::move(abandoned), std::move(done)});
         return;
       }
     }
@@ -335,7 +351,9 @@ class SchedulerImpl final : public Scheduler {
   }
 
   static double SurvivorRows(const LiveJob& live) {
-    return static_cast<double>(live.spec.options.population) * live.spec.options.tokens;
+    const SearchOptions& options = live.spec.options;
+    return static_cast<double>(options.population) *
+           static_cast<double>(RowsAPrompt(live.spec.objective, options.tokens));
   }
 
   absl::Status MakeRun(LiveJob& live) {
@@ -441,7 +459,8 @@ class SchedulerImpl final : public Scheduler {
       queue_.Progress(live.job.id(), live.rows_left());
       Settle(live);
     }
-    queue_.SetPace(pace_.Add(static_cast<double>(cost), Seconds(start)));
+    rows_per_second_ = pace_.Add(static_cast<double>(cost), Seconds(start));
+    queue_.SetPace(rows_per_second_);
     return absl::OkStatus();
   }
 
@@ -508,6 +527,8 @@ class SchedulerImpl final : public Scheduler {
 
   // The store has somebody noted as at work.
   std::atomic<bool> at_work_ = false;
+  // What the device does for all jobs together; 0 while nothing is known.
+  std::atomic<double> rows_per_second_ = 0;
   absl::Notification stopped_;
   absl::Mutex join_mutex_;
   std::thread thread_ ABSL_GUARDED_BY(join_mutex_);

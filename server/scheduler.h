@@ -90,8 +90,11 @@ class Scheduler {
   // Scores prompts, in their order. `abandoned` tells whether anybody still waits.
   // RESOURCE_EXHAUSTED with RetryInfo when too many calls wait, UNAVAILABLE when the scheduler
   // stops first; `done` is called in these cases too, perhaps before this returns.
-  virtual void ScorePrompts(std::vector<PrepareRequest> requests, std::function<bool()> abandoned,
-                            ScoreDone done) = 0;
+  virtual void ScorePrompts(ScoreSpec spec, std::function<bool()> abandoned, ScoreDone done) = 0;
+
+  // Fills in what a step of `spec` costs: step_rows and, once there is a pace to judge by,
+  // estimated_step_seconds.
+  virtual void DescribeCost(const SearchSpec& spec, v1::Job& job) const = 0;
 
   // Finishes and persists the round under way, answers every waiting call and joins the thread. No
   // job is to blame for what ends the process from now on.

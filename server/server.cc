@@ -38,6 +38,7 @@
 #include "server/storage_guard.h"
 #include "server/store.h"
 #include "server/stream_registry.h"
+#include "server/vectors.h"
 #include "server/worker_pool.h"
 
 namespace epo {
@@ -85,6 +86,7 @@ class ServerImpl final : public Server {
       : options_(options),
         security_(std::move(security)),
         store_(MeterStore(std::move(store), metrics_)),
+        vectors_(*store_, options.limits),
         storage_(*store_, options.state_dir, options.storage),
         feeds_(pool_),
         pool_(kWorkers),
@@ -159,7 +161,7 @@ class ServerImpl final : public Server {
     spdlog::info("model {} ({}) on {} in {}, loaded in {:.1f} s", model_->name(),
                  model_->fingerprint(), model_->device(), model_->dtype(), seconds.count());
 
-    converter_ = std::make_unique<Converter>(*model_);
+    converter_ = std::make_unique<Converter>(*model_, &vectors_);
     SchedulerOptions scheduling;
     scheduling.round_rows = model_->device() == "cpu" ? kRoundRowsCpu : kRoundRowsGpu;
     scheduling.metrics = &metrics_;
@@ -183,8 +185,8 @@ class ServerImpl final : public Server {
     if (options_.retention != absl::InfiniteDuration()) {
       sweeper_ = std::make_unique<RetentionSweeper>(*store_, options_.retention);
     }
-    api_ = std::make_unique<Api>(*converter_, *store_, storage_, feeds_, *scheduler_, pool_,
-                                 options_.limits);
+    api_ = std::make_unique<Api>(*converter_, *store_, vectors_, storage_, feeds_, *scheduler_,
+                                 pool_, options_.limits);
     service_.Serve(*api_);
     auto* health = grpc_->GetHealthCheckService();
     health->SetServingStatus(v1::EpoService::service_full_name(), true);
@@ -239,6 +241,7 @@ class ServerImpl final : public Server {
   Metrics metrics_;
   std::unique_ptr<Security> security_;
   std::unique_ptr<Store> store_;
+  Vectors vectors_;
   StorageGuard storage_;
   std::unique_ptr<RetentionSweeper> sweeper_;
   std::unique_ptr<Model> model_;

@@ -186,6 +186,12 @@ grpc::ServerUnaryReactor* Service::Score(grpc::CallbackServerContext* context,
                });
 }
 
+grpc::ServerUnaryReactor* Service::UploadVector(grpc::CallbackServerContext* context,
+                                                const v1::UploadVectorRequest* request,
+                                                v1::UploadedVector* response) {
+  return Answer(context, request, response, Role::kSubmit, &Api::UploadVector);
+}
+
 grpc::ServerUnaryReactor* Service::Tokenize(grpc::CallbackServerContext* context,
                                             const v1::TokenizeRequest* request,
                                             v1::TokenizeResponse* response) {

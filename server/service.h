@@ -55,6 +55,9 @@ class Service final : public v1::EpoService::CallbackService {
   grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context,
                                   const v1::ScoreRequest* request,
                                   v1::ScoreResponse* response) override;
+  grpc::ServerUnaryReactor* UploadVector(grpc::CallbackServerContext* context,
+                                         const v1::UploadVectorRequest* request,
+                                         v1::UploadedVector* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;

@@ -61,6 +61,16 @@ CREATE TABLE round_jobs (
   job INTEGER PRIMARY KEY REFERENCES jobs (seq) ON DELETE CASCADE
 );
 )sql",
+    // Vectors that clients have uploaded. They outlive the jobs that name them.
+    R"sql(
+CREATE TABLE vectors (
+  name TEXT PRIMARY KEY,          -- follows from the content
+  client TEXT NOT NULL,           -- who was the first to upload it
+  width INTEGER NOT NULL,         -- numbers a row
+  numbers BLOB NOT NULL           -- little-endian float32, row after row
+);
+CREATE INDEX vectors_by_client ON vectors (client);
+)sql",
 };
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 

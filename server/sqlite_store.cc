@@ -3,6 +3,7 @@
 #include <SQLiteCpp/Transaction.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <system_error>
@@ -384,6 +385,55 @@ absl::StatusOr<bool> SqliteStore::HasRequest(const std::string& client,
     return connection.Query("SELECT 1 FROM jobs WHERE request_id = ?")
         .BindText(1, RequestKey(client, request_id))
         .Next();
+  });
+}
+
+absl::Status SqliteStore::PutVector(const StoredVector& vector, const std::string& client,
+                                    int max_vectors) {
+  return Write(
+      absl::StrCat("keep vector ", vector.name), Durability::kPowerLoss,
+      [&](SqliteConnection& connection) {
+        if (connection.Query("SELECT 1 FROM vectors WHERE name = ?")
+                .BindText(1, vector.name)
+                .Next()) {
+          return absl::OkStatus();
+        }
+        {
+          SqliteQuery count = connection.Query("SELECT count(*) FROM vectors WHERE client = ?");
+          count.BindText(1, client).Next();
+          if (count.Int(0) >= max_vectors) {
+            return absl::OutOfRangeError(
+                absl::StrCat("client ", client, " has ", max_vectors, " vectors"));
+          }
+        }
+        connection.Query("INSERT INTO vectors (name, client, width, numbers) VALUES (?, ?, ?, ?)")
+            .BindText(1, vector.name)
+            .BindText(2, client)
+            .BindInt(3, vector.width)
+            .BindBlob(4, vector.values)
+            .Run();
+        return absl::OkStatus();
+      });
+}
+
+absl::StatusOr<StoredVector> SqliteStore::GetVectorRow(const std::string& name, int row) const {
+  const std::string operation = absl::StrCat("read vector ", name);
+  return Read(operation, [&](SqliteConnection& connection) -> absl::StatusOr<StoredVector> {
+    SqliteQuery query = connection.Query(
+        "SELECT width, length(numbers), substr(numbers, 1 + 4 * width * ?2, 4 * width) "
+        "FROM vectors WHERE name = ?1");
+    if (!query.BindText(1, name).BindInt(2, std::max(row, 0)).Next()) {
+      return absl::NotFoundError(absl::StrCat("no vector ", name));
+    }
+    StoredVector out{.name = name, .width = static_cast<int32_t>(query.Int(0))};
+    const int64_t row_bytes = 4 * query.Int(0);
+    if (row_bytes <= 0 || query.Int(1) % row_bytes != 0) return Damaged(operation);
+    out.rows = static_cast<int32_t>(query.Int(1) / row_bytes);
+    if (row < 0 || row >= out.rows) {
+      return absl::OutOfRangeError(absl::StrCat(name, " has ", out.rows, " rows, from 0 on"));
+    }
+    out.values = query.Blob(2);
+    return out;
   });
 }
 

@@ -29,6 +29,8 @@ class SqliteStore final : public Store {
                          const std::vector<v1::Job>& begun) override;
   absl::Status AppendStep(const StepRecord& record) override;
   absl::Status DeleteJob(const std::string& id) override;
+  absl::Status PutVector(const StoredVector& vector, const std::string& client,
+                         int max_vectors) override;
 
   absl::StatusOr<v1::Job> GetJob(const std::string& id) const override;
   absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override;
@@ -37,6 +39,7 @@ class SqliteStore final : public Store {
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override;
   absl::StatusOr<bool> HasRequest(const std::string& client,
                                   const std::string& request_id) const override;
+  absl::StatusOr<StoredVector> GetVectorRow(const std::string& name, int row) const override;
   absl::StatusOr<int64_t> UsedBytes() const override;
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override;
   absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,

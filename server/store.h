@@ -1,5 +1,5 @@
 // What outlives the process: jobs, their scored iterations, their steps and the checkpoint to
-// continue from.
+// continue from; and the vectors that clients have uploaded.
 #ifndef EPO_SERVER_STORE_H_
 #define EPO_SERVER_STORE_H_
 
@@ -43,6 +43,15 @@ struct JobPage {
   std::vector<v1::Job> jobs;
   // Empty on the last page.
   std::string next_page_token;
+};
+
+// A matrix of uploaded vectors, or one of its rows.
+struct StoredVector {
+  std::string name;
+  int32_t rows = 0;
+  int32_t width = 0;
+  // Little-endian float32: [rows, width], or [width] of one row.
+  std::string values;
 };
 
 // Thread-safe; a read waits for no write. Errors: NOT_FOUND for an unknown job, INVALID_ARGUMENT
@@ -102,6 +111,13 @@ class Store {
   // Bytes that the stored jobs take: of the file, without the pages that deleted jobs have left for
   // new ones, and of what is not yet merged into it.
   virtual absl::StatusOr<int64_t> UsedBytes() const = 0;
+  // Persists an uploaded vector, surviving power loss, as the client's; nothing happens when there
+  // is one of its name. OUT_OF_RANGE when the client has `max_vectors` already.
+  virtual absl::Status PutVector(const StoredVector& vector, const std::string& client,
+                                 int max_vectors) = 0;
+  // A row of an uploaded vector. NOT_FOUND without a vector of that name, OUT_OF_RANGE, saying how
+  // many rows it has, for one beyond it.
+  virtual absl::StatusOr<StoredVector> GetVectorRow(const std::string& name, int row) const = 0;
   // Deletes a job and all that belongs to it, surviving power loss.
   virtual absl::Status DeleteJob(const std::string& id) = 0;
 
