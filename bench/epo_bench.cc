@@ -33,6 +33,8 @@ struct BenchOptions {
   std::string model;
   ModelOptions model_options;
   NeuronTerm neuron;
+  // Fixed tokens before the prompt.
+  int prefix = 0;
   SearchOptions search;
   int jobs = 1;
   // Steps before the timed ones.
@@ -40,6 +42,14 @@ struct BenchOptions {
   // A Chrome trace of one more step goes there, if not empty.
   std::string trace;
 };
+
+Objective ObjectiveOf(const BenchOptions& options) {
+  Objective objective = NeuronObjective(options.neuron.layer, options.neuron.neuron);
+  if (options.prefix == 0) return objective;
+  Context& context = objective.contexts.emplace_back();
+  for (int i = 0; i < options.prefix; ++i) context.prefix.push_back(100 + 7 * i % 1000);
+  return objective;
+}
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -146,8 +156,7 @@ absl::StatusOr<Json> Measure(const BenchOptions& options) {
     // One more is traced, and none is a job's last, which prepares no gradients.
     search.iterations = options.warm_up + options.search.iterations + 2;
     search.seed += j;
-    auto run =
-        Run::Create(**model, NeuronObjective(options.neuron.layer, options.neuron.neuron), search);
+    auto run = Run::Create(**model, ObjectiveOf(options), search);
     if (!run.ok()) return run.status();
     owned.push_back(*std::move(run));
     runs.push_back(owned.back().get());
@@ -232,6 +241,9 @@ int main(int argc, char** argv) {
                    "Write what torch and the device do in one more step as a Chrome trace to FILE");
   step->add_option("--jobs", options.jobs, "Jobs a round")->capture_default_str();
   step->add_option("--tokens", options.search.tokens)->capture_default_str();
+  step->add_option("--prefix", options.prefix, "Fixed tokens before the prompt")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   step->add_option("--population", options.search.population)->capture_default_str();
   step->add_option("--children", options.search.children_per_parent)->capture_default_str();
   step->add_option("--seed", options.search.seed)->capture_default_str();

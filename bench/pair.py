@@ -15,6 +15,7 @@ BENCH = pathlib.Path(os.environ.get("EPO_BIN_DIR", ROOT / "build/release/bin")) 
 REPORT = ROOT / "docs/performance.md"
 LAYERS = (8, 25)
 TOKENS = (8, 12, 16, 32, 64)
+PREFIXES = (100, 300, 1000)
 
 
 def run(command):
@@ -56,6 +57,14 @@ def paired(model, dtype, layer, pairs):
     return [dtype, layer, f"{theirs:.2f}", f"{mine:.2f}", f"{ratio:.1f}x", f"{a['candidates_per_second']:.0f}",
             f"{a['matmul_rate_gflops']:.0f}", f"{a['roofline_seconds']:.2f}", f"{100 * roof:.0f} %",
             f"{a['peak_rss_bytes'] / 1e6:.0f}"]
+
+
+def behind_prefix(model, prefix, pairs):
+    """What a step behind a prefix costs beside one without: medians over runs that alternate."""
+    samples = [[ours(model, layer=8, dtype="float32", iterations=2, prefix=p)["step_seconds_median"] for p in (0, prefix)]
+               for _ in range(pairs)]
+    without, behind = (statistics.median(times) for times in zip(*samples))
+    return [prefix, f"{without:.2f}", f"{behind:.2f}", f"{statistics.median(b / a for a, b in samples):.2f}"]
 
 
 def phases(result):
@@ -101,6 +110,8 @@ def main():
         r = ours(args.model, layer=8, dtype="float32", jobs=jobs, iterations=2)
         rows.append([jobs, f"{r['step_seconds_median']:.2f}", f"{r['candidates_per_second']:.0f}"])
     sections["jobs"] = table(["jobs", "s a round", "candidates a second"], rows)
+    sections["prefix"] = table(["tokens of the prefix", "s a step without", "s a step behind it", "ratio"],
+                               [behind_prefix(args.model, prefix, args.pairs) for prefix in PREFIXES])
     for name, text in sections.items():
         print(f"\n{text}")
         if not args.no_write:

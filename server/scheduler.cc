@@ -357,11 +357,9 @@ class SchedulerImpl final : public Scheduler {
   }
 
   absl::Status MakeRun(LiveJob& live) {
-    if (live.checkpoint.empty()) {
-      live.run = Run::Create(model(), live.spec.objective, live.spec.options);
-      return absl::OkStatus();
-    }
-    auto run = Run::Restore(model(), live.spec.objective, live.spec.options, live.checkpoint);
+    auto run = live.checkpoint.empty()
+                   ? Run::Create(model(), live.spec.objective, live.spec.options)
+                   : Run::Restore(model(), live.spec.objective, live.spec.options, live.checkpoint);
     live.checkpoint.clear();
     if (!run.ok()) return run.status();
     live.run = *std::move(run);

@@ -47,7 +47,9 @@ class PlainObjective:
             whole = torch.cat([prefix, one_hot, suffix])
             rows = torch.cat([prefix @ self.embedding, middle, suffix @ self.embedding])
             first, last = len(prefix), len(prefix) + len(one_hot)
-            seen = self._run(rows)
+            # The first continuation follows in the same sequence, which changes nothing before it.
+            follows = next((term["continuation"] for term in self.objective["terms"] if "continuation" in term), [])
+            seen = self._run(torch.cat([rows, self._one_hot(follows) @ self.embedding]) if follows else rows)
             counted = slice(max(first, 1), len(whole) if self.objective.get("fluency_over_suffix") else last)
             log_probs = torch.log_softmax(seen["logits"], -1)[counted.start - 1 : counted.stop - 1]
             cross_entropies.append(-(log_probs * whole[counted]).sum(-1).mean())
@@ -68,10 +70,11 @@ class PlainObjective:
 
     def _term(self, term, seen, rows, window):
         if "continuation" in term:
-            tokens = term["continuation"]
-            logits = self._run(torch.cat([rows, self.embedding[torch.tensor(tokens)]]))["logits"]
-            log_probs = torch.log_softmax(logits, -1)[len(rows) - 1 : -1]
-            return log_probs.gather(1, torch.tensor(tokens)[:, None]).sum()
+            tokens = torch.tensor(term["continuation"])
+            first = next(t for t in self.objective["terms"] if "continuation" in t)
+            logits = seen["logits"] if term is first else self._run(torch.cat([rows, self.embedding[tokens]]))["logits"]
+            log_probs = torch.log_softmax(logits, -1)[len(rows) - 1 : len(rows) - 1 + len(tokens)]
+            return log_probs.gather(1, tokens[:, None]).sum()
         position = {"frame": "sequence", "reduce": "one", "first": -1, "last": -1, **term.get("position", {})}
         frame = list(range(len(rows)))
         if position["frame"] == "prompt":

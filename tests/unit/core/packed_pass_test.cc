@@ -12,7 +12,7 @@
 namespace epo {
 namespace {
 
-// A model, parents at two layers, and enough candidates for several blocks a thread.
+// A model, parents of many objectives, and enough candidates for several blocks a thread.
 class PackedPassTest : public ::testing::TestWithParam<const char*> {
  protected:
   void Load(const char* dtype) {
@@ -22,16 +22,18 @@ class PackedPassTest : public ::testing::TestWithParam<const char*> {
     evaluator_ = Evaluator::Create(*model_, {});
     std::mt19937 random(1);
     std::vector<PrepareRequest> requests;
-    for (int layer : {1, 0}) {
+    std::vector<Objective> objectives = ManyObjectives(*model_);
+    objectives.push_back(NeuronObjective(0, 3));
+    for (const Objective& objective : objectives) {
       Prompt prompt(9);
       for (TokenId& id : prompt) id = static_cast<TokenId>(random() % 512);
-      requests.push_back({prompt, NeuronTarget(*model_, layer, 3), true});
+      requests.push_back({prompt, MakeTarget(*model_, objective), true});
     }
     auto prepared = evaluator_->Prepare(requests);
     ASSERT_TRUE(prepared.ok()) << prepared.status();
     parents_ = *std::move(prepared);
     for (int i = 0; i < 500; ++i) {
-      Candidate candidate{parents_[i % 2].get(), i % 9, {}};
+      Candidate candidate{parents_[i % parents_.size()].get(), i % 9, {}};
       candidate.tokens.assign(9 - i % 9, 0);
       for (TokenId& id : candidate.tokens) id = static_cast<TokenId>(random() % 512);
       candidates_.push_back(candidate);
@@ -96,13 +98,13 @@ TEST_P(PackedPassTest, RecordedPassesGiveTheScoresOfPlainOnes) {
   Load("float64");
   FakeRecorder recorder;
   const auto recorded = MakeTensorPass(*model_, {.recorder = &recorder},
-                                       {.rows = 4096, .candidates = 64, .parents = 4});
+                                       {.rows = 8192, .candidates = 2048, .parents = 8});
   std::mt19937 random(2);
   for (int round = 0; round < 4; ++round) {
     for (size_t i = 0; i < candidates_.size(); ++i) {
       Candidate& candidate = candidates_[i];
       // As many of each parent in every round, so that the rounds have one shape.
-      candidate.parent = parents_[(i + round) % 2].get();
+      candidate.parent = parents_[(i + round) % parents_.size()].get();
       candidate.first_changed = static_cast<int>(random() % 9);
       candidate.tokens.resize(9 - candidate.first_changed);
       for (TokenId& id : candidate.tokens) id = static_cast<TokenId>(random() % 512);

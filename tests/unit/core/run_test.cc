@@ -1,7 +1,10 @@
 #include "core/search/run.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -138,8 +141,9 @@ TEST_F(RunTest, ReportsSurvivorsOfEachSlot) {
 }
 
 TEST_F(RunTest, SharesARoundWithoutInfluence) {
-  const std::vector<Objective> objectives = {NeuronObjective(2, 5), NeuronObjective(0, 200),
-                                             NeuronObjective(3, 1)};
+  std::vector<Objective> objectives = ManyObjectives(*model_);
+  objectives.push_back(NeuronObjective(0, 200));
+  objectives[2].terms[1].scale.reset();
   std::vector<std::vector<StepReport>> alone;
   std::vector<std::unique_ptr<epo::Run>> owned;
   std::vector<epo::Run*> together;
@@ -151,9 +155,50 @@ TEST_F(RunTest, SharesARoundWithoutInfluence) {
   for (int step = 0; step < 7; ++step) {
     const auto reports = AdvanceRound(*evaluator_, together);
     ASSERT_TRUE(reports.ok()) << reports.status();
-    ASSERT_EQ(reports->size(), 3U);
-    for (size_t i = 0; i < 3; ++i) ExpectEqual((*reports)[i], alone[i][step]);
+    ASSERT_EQ(reports->size(), objectives.size());
+    for (size_t i = 0; i < objectives.size(); ++i) ExpectEqual((*reports)[i], alone[i][step]);
   }
+}
+
+// The standard deviation over random prompts, which a restored run finds again.
+TEST_F(RunTest, MeasuresTheScalesThatAreNotGiven) {
+  Objective objective = ManyObjectives(*model_)[2];
+  objective.terms[1].scale.reset();
+  const auto run = Make(3, objective);
+  const std::vector<double> scales = Advance(*evaluator_, *run).term_scales;
+  ASSERT_EQ(scales.size(), 3U);
+  EXPECT_EQ(scales[0], 1);
+  EXPECT_EQ(scales[2], 1);
+  double sum = 0, squares = 0;
+  std::mt19937 random(99);
+  constexpr int kPrompts = 1000;
+  for (int i = 0; i < kPrompts; ++i) {
+    Prompt prompt(SmallOptions(3).tokens);
+    for (TokenId& id : prompt) id = static_cast<TokenId>(random() % 512);
+    const PrepareRequest request{prompt, MakeTarget(*model_, ManyObjectives(*model_)[2]), false};
+    const double value = (*evaluator_->Prepare({&request, 1}))[0]->term_values()[1];
+    sum += value;
+    squares += value * value;
+  }
+  EXPECT_NEAR(scales[1], std::sqrt(squares / kPrompts - sum * sum / kPrompts / kPrompts),
+              0.15 * scales[1]);
+
+  const auto again = epo::Run::Restore(*model_, objective, SmallOptions(3), run->Save());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(Advance(*evaluator_, **again).term_scales, scales);
+}
+
+TEST_F(RunTest, ATermThatNeverVariesHasNoScale) {
+  Objective objective = NeuronObjective(0, 1);
+  // The first token sees itself alone.
+  objective.terms[0] = {.kind = AttentionTerm{.layer = 1, .head = 0, .key = 0},
+                        .position = {.first = 0},
+                        .scale = std::nullopt};
+  const auto run = Make(3, objective);
+  epo::Run* const runs[] = {run.get()};
+  const absl::Status status = AdvanceRound(*evaluator_, runs).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("terms[0].measured_scale"));
 }
 
 TEST_F(RunTest, ContinuesFromSave) {
