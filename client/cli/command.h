@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/cli/client.h"
 #include "client/cli/settings.h"
@@ -62,6 +63,8 @@ void AddJobs(Commands& commands);
 void AddResults(Commands& commands);
 // `epo score`, `tokenize` and `info`.
 void AddModel(Commands& commands);
+// `epo upload-vector`.
+void AddUpload(Commands& commands);
 // `epo health`.
 void AddHealth(Commands& commands);
 // `epo completion`.
@@ -69,6 +72,11 @@ void AddCompletion(Commands& commands);
 
 // The required positional JOB.
 void AddJobArgument(CLI::App* app, std::string& id);
+
+// Moves `options` of `app`, whose help has no room for them, to the text of a flag --help-TOPIC,
+// whose own line in the help has `description`.
+void AddTopic(CLI::App* app, const std::string& topic, const std::string& description,
+              const std::vector<CLI::Option*>& options);
 
 // Options of the root in this group stand in the help of `epo info`, which has room for them.
 inline constexpr char kConnectionGroup[] = "Connection";

@@ -19,6 +19,9 @@ namespace {
 constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
     {"objective.neuron.layer", "--layer"},
     {"objective.neuron.neuron", "--neuron"},
+    {"objective.goal", "--minimize"},
+    {"initial_job", "--init-from"},
+    {"across_contexts", "--across"},
     {"tokens", "--tokens"},
     {"population", "--population"},
     {"children_per_parent", "--children"},
@@ -97,6 +100,34 @@ int PromptIndex(std::string_view field) {
   return -1;
 }
 
+// The flag that gave a term, from a path such as "objective.terms[2].logit.token" or, of a short
+// objective, "objective.neuron.layer"; empty for another field.
+std::string TermFlag(std::string_view name, const std::vector<std::string>& term_flags) {
+  constexpr std::string_view kTerms = "objective.terms[";
+  constexpr std::string_view kNeuron = "objective.neuron";
+  if (name.substr(0, kNeuron.size()) == kNeuron) return term_flags.empty() ? "" : term_flags[0];
+  if (name.substr(0, kTerms.size()) != kTerms) return "";
+  const std::string_view rest = name.substr(kTerms.size());
+  if (rest.find("].position") != std::string_view::npos) {
+    return term_flags.empty() ? "" : "--position";
+  }
+  const std::string_view digits = rest.substr(0, rest.find(']'));
+  size_t index = 0;
+  if (!absl::SimpleAtoi({digits.data(), digits.size()}, &index) || index >= term_flags.size()) {
+    return "";
+  }
+  return term_flags[index];
+}
+
+// "--prefix" and the like for a field of a context.
+std::string ContextFlag(std::string_view name) {
+  if (name.substr(0, 9) != "contexts[") return "";
+  const std::string_view field = name.substr(std::min(name.find(']') + 1, name.size()));
+  if (field == ".prefix") return "--prefix";
+  if (field == ".suffix") return "--suffix";
+  return field == ".bos" ? "--bos" : "";
+}
+
 google::rpc::BadRequest BadRequestOf(const grpc::Status& status) {
   google::rpc::Status details;
   google::rpc::BadRequest bad_request;
@@ -137,7 +168,8 @@ std::string ConnectionProblem(const grpc::Status& status) {
   return layer == std::string::npos ? message : message.substr(layer + kLayer.size());
 }
 
-std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags) {
+std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags,
+                        const std::vector<std::string>& term_flags) {
   if (const int index = PromptIndex(field); index >= 0) {
     return static_cast<size_t>(index) < prompt_flags.size() ? prompt_flags[index] : "";
   }
@@ -146,6 +178,8 @@ std::string FlagOfField(const std::string& field, const std::vector<std::string>
   }
   std::string_view name = field;
   if (name.substr(0, 5) == "spec.") name.remove_prefix(5);
+  if (std::string flag = TermFlag(name, term_flags); !flag.empty()) return flag;
+  if (std::string flag = ContextFlag(name); !flag.empty()) return flag;
   for (const auto& [known, flag] : kFlags) {
     if (known == name) return std::string(flag);
   }
@@ -153,11 +187,12 @@ std::string FlagOfField(const std::string& field, const std::vector<std::string>
 }
 
 std::vector<std::string> ErrorLines(const grpc::Status& status, const std::string& server,
-                                    const std::vector<std::string>& prompt_flags) {
+                                    const std::vector<std::string>& prompt_flags,
+                                    const std::vector<std::string>& term_flags) {
   std::vector<std::string> lines;
   const auto bad_request = BadRequestOf(status);
   for (const auto& violation : bad_request.field_violations()) {
-    const std::string flag = FlagOfField(violation.field(), prompt_flags);
+    const std::string flag = FlagOfField(violation.field(), prompt_flags, term_flags);
     const std::string name =
         flag.empty() ? violation.field() : absl::StrCat(flag, " (", violation.field(), ")");
     lines.push_back(Escape(absl::StrCat(name, ": ", violation.description())));
@@ -183,8 +218,9 @@ std::vector<std::string> ErrorLines(const grpc::Status& status, const std::strin
 }
 
 int ReportError(const grpc::Status& status, const std::string& server,
-                const std::vector<std::string>& prompt_flags) {
-  for (const std::string& line : ErrorLines(status, server, prompt_flags)) {
+                const std::vector<std::string>& prompt_flags,
+                const std::vector<std::string>& term_flags) {
+  for (const std::string& line : ErrorLines(status, server, prompt_flags, term_flags)) {
     std::fprintf(stderr, "epo: %s\n", line.c_str());
   }
   return static_cast<int>(kRpcError) + static_cast<int>(status.error_code());

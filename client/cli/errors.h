@@ -26,8 +26,9 @@ int ExitCodeOf(v1::Job::State state);
 
 // The flag, or JOB or TEXT, that fills a request's field, given by its path in a BadRequest
 // ("spec.top_k" -> "--topk"); empty for a field that no flag fills. `prompt_flags` says which flag
-// gave each of the request's prompts.
-std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags);
+// gave each of the request's prompts, `term_flags` which gave each of its objective's terms.
+std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags,
+                        const std::vector<std::string>& term_flags = {});
 
 // Whether the server says that asking again later helps.
 bool HasRetryInfo(const grpc::Status& status);
@@ -38,11 +39,13 @@ std::string ConnectionProblem(const grpc::Status& status);
 // The error in lines for a person, without the leading "epo: ": one for each field of a BadRequest,
 // else one. Escaped for a terminal.
 std::vector<std::string> ErrorLines(const grpc::Status& status, const std::string& server,
-                                    const std::vector<std::string>& prompt_flags = {});
+                                    const std::vector<std::string>& prompt_flags = {},
+                                    const std::vector<std::string>& term_flags = {});
 
 // Prints ErrorLines() to stderr, each behind "epo: ", and returns the exit code.
 int ReportError(const grpc::Status& status, const std::string& server,
-                const std::vector<std::string>& prompt_flags = {});
+                const std::vector<std::string>& prompt_flags = {},
+                const std::vector<std::string>& term_flags = {});
 
 }  // namespace epo::cli
 

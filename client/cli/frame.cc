@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "client/cli/objective_text.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
 #include "client/cli/time.h"

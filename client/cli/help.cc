@@ -58,7 +58,7 @@ std::vector<Row> OptionRows(const CLI::App* app) {
   std::vector<Row> options;
   const CLI::Option* help = app->get_help_ptr();
   for (const CLI::Option* option : app->get_options()) {
-    if (option == help || option->get_group() == kConnectionGroup) continue;
+    if (option == help || option->get_group() != help->get_group()) continue;
     (option->get_positional() ? positionals : options)
         .emplace_back(Named(option), option->get_description());
   }
@@ -109,6 +109,25 @@ class Formatter : public CLI::FormatterBase {
 };
 
 }  // namespace
+
+void AddTopic(CLI::App* app, const std::string& topic, const std::string& description,
+              const std::vector<CLI::Option*>& options) {
+  for (CLI::Option* option : options) option->group(topic);
+  app->add_flag_callback(
+      absl::StrCat("--help-", topic),
+      [app, topic] {
+        std::vector<Row> rows;
+        for (const CLI::Option* option : app->get_options()) {
+          if (option->get_group() == topic) {
+            rows.emplace_back(Named(option), option->get_description());
+          }
+        }
+        // As the version, a text that ends the command line's parsing.
+        throw CLI::CallForVersion(
+            absl::StrCat("Options of epo ", app->get_name(), ":\n", Rows(rows)), 0);
+      },
+      description);
+}
 
 std::shared_ptr<CLI::FormatterBase> HelpFormatter() { return std::make_shared<Formatter>(); }
 

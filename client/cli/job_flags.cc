@@ -5,6 +5,7 @@
 #include <random>
 
 #include "client/cli/arguments.h"
+#include "client/cli/command.h"
 #include "client/cli/time.h"
 
 namespace epo::cli {
@@ -39,12 +40,14 @@ void AddJobFlags(CLI::App* app, JobFlags& flags) {
   app->add_option("--restart-penalty", flags.restart_penalty,
                   "Penalty of a restart, X or LO:HI (2.0)")
       ->option_text("X");
-  flags.initial_text =
-      AddPromptOption(app, "--initial-text", "Start from a text; once, or once a prompt kept")
-          ->option_text("TEXT");
-  flags.initial_ids =
-      AddPromptOption(app, "--initial-ids", "Start from token ids, as in 1,2,3; likewise")
-          ->option_text("IDS");
+  CLI::Option* text =
+      AddPromptOption(app, "--initial-text", "Start from a text; once, or once a prompt kept");
+  CLI::Option* ids =
+      AddPromptOption(app, "--initial-ids", "Start from token ids, as in 1,2,3; likewise");
+  AddTopic(app, kStartTopic, "Prompts to start from: --initial-text, ...",
+           {text->option_text("TEXT"), ids->option_text("IDS")});
+  flags.initial_text = text;
+  flags.initial_ids = ids;
   app->add_flag("--allow-special-tokens", flags.allow_special_tokens,
                 "Let special tokens be proposed");
   app->add_option("--priority", flags.priority, "0 to 100; ten more is twice the share (50)")

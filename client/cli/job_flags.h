@@ -13,6 +13,9 @@
 
 namespace epo::cli {
 
+// Of the options that say where to start.
+inline constexpr char kStartTopic[] = "start";
+
 struct JobFlags {
   // Absent: the server's default.
   std::optional<int32_t> tokens, population, children, topk, iterations, restart_every;

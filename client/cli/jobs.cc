@@ -13,6 +13,7 @@
 #include "client/cli/errors.h"
 #include "client/cli/follow.h"
 #include "client/cli/json.h"
+#include "client/cli/objective_text.h"
 #include "client/cli/output.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"

@@ -54,7 +54,8 @@ void AddConnectionOptions(CLI::App& app, PartialSettings& flags) {
 }
 
 int Run(std::vector<std::string> arguments) {
-  CLI::App app("Searches a served language model for prompts that excite a neuron (EPO).", "epo");
+  CLI::App app("Searches a served language model for prompts that excite what is inside (EPO).",
+               "epo");
   Commands commands(app);
   PartialSettings flags;
   app.formatter(HelpFormatter());
@@ -73,6 +74,7 @@ int Run(std::vector<std::string> arguments) {
   AddJobs(commands);
   AddResults(commands);
   AddModel(commands);
+  AddUpload(commands);
   AddHealth(commands);
   AddCompletion(commands);
 

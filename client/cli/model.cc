@@ -7,6 +7,7 @@
 #include "client/cli/command.h"
 #include "client/cli/errors.h"
 #include "client/cli/json.h"
+#include "client/cli/objective_flags.h"
 #include "client/cli/output.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
@@ -18,17 +19,20 @@ namespace {
 constexpr absl::Duration kScoreTimeout = absl::Hours(1);
 
 struct ScoreOptions {
-  int32_t layer = 0;
-  int32_t neuron = 0;
+  ObjectiveFlags objective;
   const CLI::App* app = nullptr;
   const CLI::Option* text = nullptr;
   const CLI::Option* ids = nullptr;
 };
 
 int Score(Session& session, const ScoreOptions& options) {
+  grpc::Status status;
+  ObjectiveRequest objective = ReadObjective(options.objective, session, &status);
+  if (!status.ok()) return ReportError(status, session.settings().server);
   v1::ScoreRequest request;
-  request.mutable_objective()->mutable_neuron()->set_layer(options.layer);
-  request.mutable_objective()->mutable_neuron()->set_neuron(options.neuron);
+  *request.mutable_objective() = std::move(objective.objective);
+  *request.mutable_contexts() = std::move(objective.contexts);
+  request.set_across_contexts(objective.across);
   std::vector<std::string> prompt_flags;
   for (auto& [prompt, flag] : CollectPrompts(options.app, options.text, options.ids)) {
     *request.add_prompts() = prompt;
@@ -36,9 +40,10 @@ int Score(Session& session, const ScoreOptions& options) {
   }
   if (prompt_flags.empty()) throw CLI::RequiredError("TEXT or --ids");
   v1::ScoreResponse response;
-  const grpc::Status status =
-      session.client().Call(&Client::Stub::Score, request, &response, kScoreTimeout);
-  if (!status.ok()) return ReportError(status, session.settings().server, prompt_flags);
+  status = session.client().Call(&Client::Stub::Score, request, &response, kScoreTimeout);
+  if (!status.ok()) {
+    return ReportError(status, session.settings().server, prompt_flags, objective.term_flags);
+  }
   if (session.table()) {
     v1::Frontier scores;
     *scores.mutable_points() = response.scores();
@@ -109,14 +114,7 @@ void AddModel(Commands& commands) {
                    "Example: epo score --layer 8 --neuron 12 \"The capital of France is\"",
                    [score](Session& session) { return Score(session, *score); });
   score->app = app;
-  app->add_option("--layer", score->layer, "Layer, from 0")
-      ->transform(Int32())
-      ->required()
-      ->option_text("L");
-  app->add_option("--neuron", score->neuron, "Neuron of the layer's MLP, from 0")
-      ->transform(Int32())
-      ->required()
-      ->option_text("K");
+  AddObjectiveFlags(app, score->objective);
   score->ids =
       AddPromptOption(app, "--ids", "A prompt as token ids, as in 464,3139; may be repeated")
           ->option_text("IDS");

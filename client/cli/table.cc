@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "client/cli/objective_text.h"
 #include "client/cli/terminal.h"
 #include "client/cli/text.h"
 #include "client/cli/time.h"
@@ -88,12 +89,6 @@ std::vector<std::string> FrontierLines(const v1::Frontier& frontier, int width, 
         Styled(Clip(absl::StrCat("… and ", size - shown, " more points"), width), "2", color));
   }
   return lines;
-}
-
-std::string ObjectiveText(const v1::Objective& objective) {
-  if (!objective.has_neuron()) return "-";
-  return absl::StrCat("layer ", objective.neuron().layer(), " neuron ",
-                      objective.neuron().neuron());
 }
 
 std::string QueueText(const v1::Job& job, absl::Time now) {

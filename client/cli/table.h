@@ -37,9 +37,6 @@ std::string CrossEntropyCell(const v1::ScoredPrompt& prompt);
 std::vector<std::string> FrontierLines(const v1::Frontier& frontier, int width, int height,
                                        bool color);
 
-// "layer 8 neuron 12".
-std::string ObjectiveText(const v1::Objective& objective);
-
 // "RUNNING"; of a job in the queue also its place there and, if known, when its turn comes:
 // "QUEUED, place 3, in 4m10s".
 std::string StateText(const v1::Job& job, absl::Time now);

@@ -1,0 +1,205 @@
+#include "client/cli/objective_flags.h"
+
+#include <absl/strings/match.h>
+#include <absl/strings/str_cat.h>
+
+#include <map>
+
+#include "client/cli/arguments.h"
+#include "client/cli/objective_arguments.h"
+
+namespace epo::cli {
+namespace {
+
+// What `parsed` holds; else the user hears what is wrong with the flag.
+template <class T>
+T Valid(const std::string& flag, absl::StatusOr<T> parsed) {
+  if (!parsed.ok()) throw CLI::ValidationError(flag, std::string(parsed.status().message()));
+  return *std::move(parsed);
+}
+
+// Makes terms of the flags.
+class TermReader {
+ public:
+  TermReader(const ObjectiveFlags& flags, ObjectiveRequest& out) : flags_(flags), out_(out) {}
+
+  void Read(const CLI::Option* option, const std::string& text) {
+    const std::string flag = option->get_name();
+    if (option == flags_.versus) return ReadVersus(flag, text);
+    v1::Term term;
+    if (option == flags_.neuron) {
+      *term.mutable_neuron() = Valid(flag, ParseNeuron(text, flags_.layer));
+    } else if (option == flags_.direction) {
+      const PlacedVector placed = Valid(flag, ParsePlacedVector(text));
+      v1::DirectionTerm& direction = *term.mutable_direction();
+      *direction.mutable_vector() = placed.vector;
+      direction.set_layer(placed.place.layer);
+      direction.set_point(placed.place.point);
+      direction.set_standardized(flags_.standardized);
+    } else if (option == flags_.feature) {
+      const PlacedVector placed = Valid(flag, ParsePlacedVector(text));
+      *term.mutable_feature()->mutable_encoder() = placed.vector;
+      term.mutable_feature()->set_layer(placed.place.layer);
+      term.mutable_feature()->set_point(placed.place.point);
+    } else if (option == flags_.logit) {
+      *term.mutable_logit()->mutable_token() = ParseToken(text);
+    } else if (option == flags_.logit_difference) {
+      *term.mutable_logit_difference()->mutable_token() = ParseToken(text);
+    } else if (option == flags_.attention) {
+      *term.mutable_attention() = Valid(flag, ParseAttention(text));
+    } else if (option == flags_.continuation) {
+      term.mutable_continuation()->mutable_text()->set_text(text);
+    } else if (option == flags_.cosine) {
+      *term.mutable_cosine() = Valid(flag, ParseCosine(text));
+    } else {
+      return;
+    }
+    if (flags_.position && !term.has_continuation()) {
+      *term.mutable_position() = Valid("--position", ParsePosition(*flags_.position));
+    }
+    *out_.objective.add_terms() = std::move(term);
+    // The layer of "--layer 8 --neuron 1" is another flag's.
+    out_.term_flags.push_back(option == flags_.neuron && !absl::StrContains(text, ':') ? "" : flag);
+  }
+
+ private:
+  void ReadVersus(const std::string& flag, const std::string& text) {
+    auto& terms = *out_.objective.mutable_terms();
+    if (terms.empty() || !terms.rbegin()->has_logit_difference() ||
+        terms.rbegin()->logit_difference().has_other()) {
+      throw CLI::ValidationError(flag, "belongs behind a --logit-diff");
+    }
+    *terms.rbegin()->mutable_logit_difference()->mutable_other() = ParseToken(text);
+  }
+
+  const ObjectiveFlags& flags_;
+  ObjectiveRequest& out_;
+};
+
+void ReadTerms(const ObjectiveFlags& flags, ObjectiveRequest& out) {
+  TermReader reader(flags, out);
+  std::map<const CLI::Option*, size_t> read;
+  for (const CLI::Option* option : flags.app->parse_order()) {
+    const size_t index = read[option]++;
+    if (index < option->results().size()) {
+      reader.Read(option, Unprotect(option->results()[index]));
+    }
+  }
+}
+
+// One term that a server of any age knows.
+void Shorten(v1::Objective& objective) {
+  if (objective.terms_size() != 1 || !objective.terms(0).has_neuron() ||
+      objective.terms(0).has_position()) {
+    return;
+  }
+  const v1::NeuronObjective neuron = objective.terms(0).neuron();
+  objective.clear_terms();
+  *objective.mutable_neuron() = neuron;
+}
+
+// The i-th of the texts, the only one, or none.
+std::string TextOf(const std::vector<std::string>& texts, size_t i) {
+  if (texts.empty()) return "";
+  return Unprotect(texts[texts.size() == 1 ? 0 : i]);
+}
+
+std::string TemplateOf(Session& session, grpc::Status* status) {
+  v1::GetServerInfoResponse info;
+  *status = session.client().Call(&Client::Stub::GetServerInfo, v1::GetServerInfoRequest(), &info);
+  return info.model().chat_template();
+}
+
+void ReadContexts(const ObjectiveFlags& flags, Session& session, ObjectiveRequest& out,
+                  grpc::Status* status) {
+  const std::vector<std::string>& prefixes = flags.prefix->results();
+  const std::vector<std::string>& suffixes = flags.suffix->results();
+  size_t count = std::max(prefixes.size(), suffixes.size());
+  if (prefixes.size() > 1 && suffixes.size() > 1 && prefixes.size() != suffixes.size()) {
+    throw CLI::ValidationError("--suffix",
+                               absl::StrCat("is given ", suffixes.size(), " times and --prefix ",
+                                            prefixes.size(), "; give as many, or one for all"));
+  }
+  if (count == 0 && (flags.bos || flags.chat)) count = 1;
+  v1::Context chat;
+  if (flags.chat) {
+    const std::string chat_template = TemplateOf(session, status);
+    if (!status->ok()) return;
+    chat = Valid("--chat", ChatContext(chat_template));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    v1::Context& context = *out.contexts.Add();
+    const std::string prefix = chat.prefix().text() + TextOf(prefixes, i);
+    const std::string suffix = TextOf(suffixes, i) + chat.suffix().text();
+    if (!prefix.empty()) context.mutable_prefix()->set_text(prefix);
+    if (!suffix.empty()) context.mutable_suffix()->set_text(suffix);
+    context.set_bos(flags.bos);
+  }
+  if (flags.across) out.across = *flags.across == "min" ? v1::MIN : v1::MEAN;
+}
+
+}  // namespace
+
+void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags) {
+  flags.app = app;
+  std::vector<CLI::Option*> topic;
+  const auto text = [&](const char* name, const char* value, const char* description) {
+    topic.push_back(AddPromptOption(app, name, description)->option_text(value));
+    return topic.back();
+  };
+  flags.neuron = text("--neuron", "L:K", "Neuron K of layer L's MLP");
+  topic.push_back(app->add_option("--layer", flags.layer, "L, where --neuron is K alone")
+                      ->transform(Int32())
+                      ->option_text("L"));
+  flags.direction = text("--direction", "VECTOR@L",
+                         "Residual stream at L (L:pre, L:mid, L:post) . FILE.npy, FILE.npy:ROW");
+  topic.push_back(app->add_flag("--standardized", flags.standardized,
+                                "... with mean 0 and standard deviation 1 before the product"));
+  flags.feature =
+      text("--feature", "VECTOR@L", "A feature of a sparse autoencoder, by its encoder");
+  flags.cosine =
+      text("--cosine", "VECTOR@L", "Cosine of the residual stream with a vector, or a text's");
+  flags.attention = text("--attention", "L:H:KEY", "What head H of layer L pays the token at KEY");
+  flags.logit = text("--logit", "TOKEN", "Logit of a token: its text (\" dog\"), or id:N");
+  flags.logit_difference = text("--logit-diff", "TOKEN", "Its logit minus the greatest other's");
+  flags.versus = text("--versus", "TOKEN", "... minus this one's, behind --logit-diff");
+  flags.continuation = text("--continuation", "TEXT", "Log probability of a text that follows");
+  topic.push_back(app->add_option("--position", flags.position,
+                                  "Where: 3, -1 (the last, default), max, mean:2:5, prompt:0")
+                      ->option_text("WHERE"));
+  topic.push_back(app->add_flag("--minimize", flags.minimize, "Make it small instead of large"));
+  topic.push_back(app->add_option("--objective", flags.file,
+                                  "All of it as JSON, as epo.v1.Objective; more than flags say")
+                      ->option_text("FILE"));
+  flags.prefix = text("--prefix", "TEXT", "Fixed text before the prompt; repeated: contexts");
+  flags.suffix = text("--suffix", "TEXT", "Fixed text after it; once, or once a --prefix");
+  topic.push_back(app->add_flag("--bos", flags.bos, "Begin with the model's beginning token"));
+  topic.push_back(
+      app->add_flag("--chat", flags.chat, "The prompt as a user's message to the model"));
+  topic.push_back(app->add_option("--across", flags.across, "Of several contexts: mean or min")
+                      ->check(CLI::IsMember({"mean", "min"}).description(""))
+                      ->option_text("HOW"));
+  AddTopic(app, "objective", "What to maximise: --neuron, --logit, --direction, ...", topic);
+}
+
+ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session,
+                               grpc::Status* status) {
+  ObjectiveRequest out;
+  ReadTerms(flags, out);
+  if (flags.file) {
+    if (!out.objective.terms().empty() || flags.position || flags.minimize) {
+      throw CLI::ValidationError("--objective", "says all of it; leave the other flags out");
+    }
+    out.objective = Valid("--objective", ReadObjectiveFile(*flags.file));
+  } else {
+    if (out.objective.terms().empty()) {
+      throw CLI::RequiredError("--neuron, --objective or another flag of --help-objective");
+    }
+    Shorten(out.objective);
+    if (flags.minimize) out.objective.set_goal(v1::Objective::MINIMIZE);
+  }
+  ReadContexts(flags, session, out, status);
+  return out;
+}
+
+}  // namespace epo::cli
