@@ -62,6 +62,7 @@ void JobLedger::Record(LiveJob& live, const StepReport& report, double round_sec
   job.set_completed_iterations(live.run->completed_iterations());
   job.set_evaluations(job.evaluations() + static_cast<int64_t>(report.iteration.ids.size()));
   job.set_run_seconds(job.run_seconds() + run_seconds);
+  job.mutable_term_scales()->Assign(report.term_scales.begin(), report.term_scales.end());
   if (absl::Seconds(job.run_seconds() - live.run_seconds_before) >= probation_) job.clear_crashes();
   if (live.run->done()) {
     job.set_state(v1::Job::SUCCEEDED);

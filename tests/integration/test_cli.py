@@ -15,7 +15,7 @@ import pytest
 
 SMALL = ["--layer", 1, "--neuron", 3, "--tokens", 6, "--population", 3, "--children", 4, "--topk", 32, "--iterations", 4]
 LONG = ["--layer", 1, "--neuron", 3, "--iterations", 100000]
-COMMANDS = "submit watch wait get list pause resume cancel delete frontier history score tokenize info health completion".split()
+COMMANDS = "submit watch wait get list pause resume cancel delete frontier history score tokenize info upload-vector health completion".split()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,8 @@ def test_submit_leaves_the_defaults_to_the_server(cli, phi, stubs):
     cli("cancel", job["id"])
     assert job["state"] in ("QUEUED", "RUNNING")
     spec = job["spec"]
-    assert spec["objective"] == {"neuron": {"layer": 0, "neuron": 7}}
+    assert spec["objective"] == {"neuron": {"layer": 0, "neuron": 7}, "terms": [], "combination": "SUM",
+                                 "temperature": None, "goal": "MAXIMIZE"}
     published = dict(tokens=12, population=8, children_per_parent=32, iterations=300, penalty_min=0.1, penalty_max=10.0,
                      restart_period=50, restart_penalty={"low": 2.0, "high": 2.0}, seed=0, initial_prompts=[],
                      allow_special_tokens=False, priority=50, deadline=None, history="FULL")
@@ -82,7 +83,9 @@ def test_submit_sends_every_flag(cli):
     assert result.returncode == 0, result.stderr
     spec = json.loads(result.stdout)["spec"]
     assert spec == {
-        "objective": {"neuron": {"layer": 2, "neuron": 9}}, "tokens": 5, "population": 2, "children_per_parent": 3,
+        "objective": {"neuron": {"layer": 2, "neuron": 9}, "terms": [], "combination": "SUM", "temperature": None,
+                      "goal": "MAXIMIZE"},
+        "contexts": [], "across_contexts": "MEAN", "fluency_window": "PROMPT_ONLY", "initial_job": "", "tokens": 5, "population": 2, "children_per_parent": 3,
         "top_k": 17, "penalty_min": 0.25, "penalty_max": 4.0, "iterations": 2, "restart_period": 7,
         "restart_penalty": {"low": 0.5, "high": 6.0}, "seed": 2**64 - 1, "allow_special_tokens": True,
         "priority": 60, "deadline": "2100-01-02T03:04:05Z", "history": "FRONTIER",
@@ -294,7 +297,15 @@ def test_a_bad_prompt_is_named_by_its_flag(cli):
 @pytest.mark.parametrize(
     "args, message",
     [
-        (["submit", "--layer", "0"], "--neuron is required"),
+        (["submit", "--layer", "0"], "--neuron, --objective or another flag of --help-objective is required"),
+        (["submit", "--neuron", "1"], "--neuron: '1' lacks its layer"),
+        (["submit", "--neuron", "1:1", "--position", "last"], "--position: 'last' is no position"),
+        (["submit", "--versus", " cat"], "--versus: belongs behind a --logit-diff"),
+        (["submit", "--direction", "v.npy@1"], "--direction: v.npy: cannot be read"),
+        (["submit", "--neuron", "1:1", "--objective", "o.json"], "--objective: says all of it"),
+        (["submit", "--neuron", "1:1", "--prefix", "a", "--prefix", "b", "--suffix", "c", "--suffix", "d", "--suffix", "e"],
+         "--suffix: is given 3 times"),
+        (["upload-vector", "w.bin"], "FILE: w.bin"),
         (["submit", "--layer", "x", "--neuron", "1"], "--layer: 'x' is no whole number"),
         (["submit", "--layer", "1", "--neuron", "1", "--seed", "-1"], "--seed: '-1'"),
         (["submit", "--layer", "1", "--neuron", "1", "--restart-penalty", "1:x"], "--restart-penalty: '1:x'"),

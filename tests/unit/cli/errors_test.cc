@@ -86,6 +86,16 @@ TEST(FlagOfFieldTest, EveryFieldOfTheSpecHasAFlag) {
   }
   EXPECT_EQ(FlagOfField("spec.objective.neuron.layer", {}), "--layer");
   EXPECT_EQ(FlagOfField("objective.neuron.neuron", {}), "--neuron");
+  EXPECT_EQ(FlagOfField("spec.objective.neuron.layer", {}, {"--neuron"}), "--neuron");
+  EXPECT_EQ(FlagOfField("spec.objective.neuron.layer", {}, {""}), "--layer");
+  EXPECT_EQ(FlagOfField("objective.terms[1].logit.token", {}, {"--neuron", "--logit"}), "--logit");
+  EXPECT_EQ(FlagOfField("objective.terms[1].logit.token", {}, {"--neuron"}), "");
+  EXPECT_EQ(FlagOfField("objective.terms[0].position.index", {}, {"--logit"}), "--position");
+  EXPECT_EQ(FlagOfField("spec.objective.terms[0].logit.token", {}), "");
+  EXPECT_EQ(FlagOfField("spec.contexts[1].suffix", {}), "--suffix");
+  EXPECT_EQ(FlagOfField("contexts[0].bos", {}), "--bos");
+  EXPECT_EQ(FlagOfField("spec.contexts[1]", {}), "");
+  EXPECT_EQ(FlagOfField("spec.initial_job", {}), "--init-from");
   EXPECT_EQ(FlagOfField("prompts[0].ids[3]", {"--ids"}), "--ids");
   EXPECT_EQ(FlagOfField("prompts[7]", {"--ids"}), "");
 }

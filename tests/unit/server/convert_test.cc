@@ -4,6 +4,7 @@
 
 #include <limits>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/model/model.h"
@@ -49,7 +50,8 @@ const Model* ConvertTest::model_ = nullptr;
 
 TEST_F(ConvertTest, AbsentFieldsTakeThePublishedDefaults) {
   ASSERT_TRUE(Parse(GoodSpec()).empty());
-  EXPECT_EQ(parsed_.objective, (Objective{.layer = 2, .neuron = 5}));
+  ASSERT_EQ(parsed_.objective.terms.size(), 1u);
+  EXPECT_EQ(std::get<NeuronTerm>(parsed_.objective.terms[0].kind), (NeuronTerm{2, 5}));
   const v1::JobSpec effective = Converter::EffectiveSpec(GoodSpec(), parsed_);
   EXPECT_EQ(effective.tokens(), 12);
   EXPECT_EQ(effective.population(), 8);
@@ -119,7 +121,7 @@ TEST_F(ConvertTest, AllBadFieldsAreNamedWithTheirPaths) {
   spec.set_penalty_max(std::numeric_limits<double>::quiet_NaN());
   spec.add_initial_prompts()->set_text("");
   EXPECT_EQ(Fields(Parse(spec)),
-            (std::vector<std::string>{"spec.objective.neuron.layer", "spec.initial_prompts[0]",
+            (std::vector<std::string>{"spec.initial_prompts[0]", "spec.objective.neuron.layer",
                                       "spec.population", "spec.penalty_max"}));
 }
 
@@ -142,8 +144,13 @@ TEST_F(ConvertTest, TextIsTokenizedAndGivesTheLength) {
 }
 
 TEST_F(ConvertTest, OneTokenPromptsHaveNoCrossEntropy) {
-  const auto one = converter_.ToScoredPrompt({7}, {.target = 1, .cross_entropy = 0});
+  const auto one = converter_.ToScoredPrompt({7}, {.target = 1, .cross_entropy = 0}, false);
   EXPECT_FALSE(one.has_cross_entropy());
+  EXPECT_FALSE(HasCrossEntropy({}, 1));
+  EXPECT_TRUE(HasCrossEntropy({}, 2));
+  EXPECT_TRUE(HasCrossEntropy({.contexts = {{.prefix = {1}}}}, 1));
+  EXPECT_FALSE(HasCrossEntropy({.contexts = {{.suffix = {1}}}}, 1));
+  EXPECT_TRUE(HasCrossEntropy({.contexts = {{.suffix = {1}}}, .fluency_over_suffix = true}, 1));
   const auto two = converter_.ToScoredPrompt({7, 8}, {.target = 1, .cross_entropy = 0});
   EXPECT_TRUE(two.has_cross_entropy());
   EXPECT_EQ(two.text(), model_->tokenizer().Decode({7, 8}));

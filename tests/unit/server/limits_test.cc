@@ -40,7 +40,7 @@ TEST(LimitsTest, TakeWhatIsAtThem) {
   }
   CheckScoreTexts(request, kSmall, violations);
   CheckText("four", "text", kSmall, violations);
-  CheckScore({{.prompt = {1, 2, 3}}}, kSmall, violations);
+  CheckScore({{1, 2, 3}}, kSmall, violations);
   EXPECT_EQ(Found(violations), "");
 }
 
@@ -81,12 +81,43 @@ TEST(LimitsTest, BoundTextsAndIdsOfPrompts) {
   FieldViolations violations;
   CheckScoreTexts(request, kSmall, violations);
   // The first one's text was found to be too long already.
-  CheckScore({{.prompt = {1, 2, 3, 4}}, {.prompt = {1, 2, 3, 4}}, {.prompt = {1}}}, kSmall,
-             violations);
+  CheckScore({{1, 2, 3, 4}, {1, 2, 3, 4}, {1}}, kSmall, violations);
   EXPECT_EQ(Found(violations),
             "prompts: has 3 entries, but this server takes at most 2 (--max-score-prompts)\n"
             "prompts[0]: is a text of 5 bytes, but this server takes at most 4 (--max-text-bytes)\n"
             "prompts[1]: has 4 tokens, but this server takes at most 3 (--max-tokens)\n");
+}
+
+TEST(LimitsTest, BoundTheTextsOfObjectivesAndContexts) {
+  v1::JobSpec spec;
+  v1::Term& term = *spec.mutable_objective()->add_terms();
+  term.mutable_logit_difference()->mutable_token()->set_text("fives");
+  term.mutable_logit_difference()->mutable_other()->set_text("sixes!");
+  spec.mutable_objective()->add_terms()->mutable_continuation()->mutable_text()->set_text("fives");
+  spec.mutable_objective()->add_terms()->mutable_cosine()->mutable_text()->set_text("fives");
+  spec.mutable_objective()->add_terms()->mutable_logit()->mutable_token()->set_text("fives");
+  spec.add_contexts()->mutable_prefix()->set_text("fives");
+  spec.add_contexts()->mutable_suffix()->set_text("fives");
+  FieldViolations violations;
+  CheckJobTexts(spec, "spec", kSmall, violations);
+  std::vector<std::string> fields;
+  for (const FieldViolation& violation : violations) fields.push_back(violation.field);
+  EXPECT_EQ(fields,
+            (std::vector<std::string>{"spec.objective.terms[0].logit_difference.token",
+                                      "spec.objective.terms[0].logit_difference.other",
+                                      "spec.objective.terms[1].continuation.text",
+                                      "spec.objective.terms[2].cosine.text",
+                                      "spec.objective.terms[3].logit.token",
+                                      "spec.contexts[0].prefix", "spec.contexts[1].suffix"}));
+}
+
+TEST(LimitsTest, BoundAPromptWithItsContext) {
+  FieldViolations violations;
+  CheckContexts({.contexts = {{.prefix = {1}}, {.prefix = {1}, .suffix = {2}}}}, 2, "contexts",
+                kSmall, violations);
+  EXPECT_EQ(Found(violations),
+            "contexts[1]: and a prompt have 4 tokens together, but this server takes at most 3 "
+            "(--max-tokens)\n");
 }
 
 TEST(LimitsTest, SayNothingAboutAFieldThatIsBadAnyway) {

@@ -11,12 +11,14 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "core/evaluate/target.h"
 #include "core/model/model.h"
 #include "server/forwarding_store.h"
 #include "server/recover.h"
@@ -39,7 +41,8 @@ class FaultyEvaluator : public Evaluator {
   absl::StatusOr<std::vector<std::shared_ptr<const Prepared>>> Prepare(
       std::span<const PrepareRequest> requests) override {
     for (const PrepareRequest& request : requests) {
-      if (request.objective.neuron != kPoison || fault_ == Fault::kNone) continue;
+      const Term& term = request.target->objective().terms[0];
+      if (std::get<NeuronTerm>(term.kind).neuron != kPoison || fault_ == Fault::kNone) continue;
       if (fault_ == Fault::kHang) {
         release_.WaitForNotification();
         continue;

@@ -141,7 +141,7 @@ TEST_F(SchedulerTest, CancelsRunningAndWaitingJobs) {
 TEST_F(SchedulerTest, ScoreCallsAreBounded) {
   options_.max_score_calls = 2;
   Start();
-  const std::vector<PrepareRequest> requests(100, {{1, 2, 3}, {kLayer, 1}, false});
+  const ScoreSpec requests{NeuronObjective(kLayer, 1), std::vector<Prompt>(100, {1, 2, 3})};
   std::vector<absl::StatusOr<std::vector<Score>>> answers(4, absl::UnknownError("none"));
   std::atomic<int> count = 0;
   for (int i = 0; i < 3; ++i) {
@@ -177,7 +177,7 @@ TEST_F(SchedulerTest, StopAnswersEverythingAndLosesNothing) {
   EXPECT_TRUE(absl::IsUnavailable(Cancel(id).status()));
   bool answered = false;
   scheduler_->ScorePrompts(
-      {{{1, 2}, {kLayer, 1}, false}}, [] { return false; },
+      {NeuronObjective(kLayer, 1), {{1, 2}}}, [] { return false; },
       [&](const auto& scores) {
         EXPECT_TRUE(absl::IsUnavailable(scores.status()));
         answered = true;
