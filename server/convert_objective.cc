@@ -374,17 +374,21 @@ void FillObjective(v1::JobSpec& spec) {
 }
 
 int64_t RowsAPrompt(const Objective& objective, int tokens) {
-  size_t continuation = 0;
+  int64_t continuations = 0;
+  int64_t continued = 0;
   for (const Term& term : objective.terms) {
     if (const auto* kind = std::get_if<ContinuationTerm>(&term.kind)) {
-      continuation = std::max(continuation, kind->tokens.size());
+      ++continuations;
+      continued += static_cast<int64_t>(kind->tokens.size());
     }
   }
-  int64_t rows = 0;
+  const int64_t readings = std::max<int64_t>(continuations, 1);
+  const int64_t contexts = std::max<int64_t>(static_cast<int64_t>(objective.contexts.size()), 1);
+  int64_t rows = contexts * (readings * tokens + continued);
   for (const Context& context : objective.contexts) {
-    rows += tokens + static_cast<int64_t>(context.suffix.size() + continuation);
+    rows += readings * static_cast<int64_t>(context.suffix.size());
   }
-  return objective.contexts.empty() ? tokens + static_cast<int64_t>(continuation) : rows;
+  return rows;
 }
 
 bool HasCrossEntropy(const Objective& objective, size_t tokens) {

@@ -42,7 +42,7 @@ void CheckObjective(const Model& model, const Objective& objective, const v1::Ob
 void FillObjective(v1::JobSpec& spec);
 
 // Tokens that the model reads to score one prompt of `tokens` tokens: in each context the prompt,
-// the suffix and the longest continuation.
+// the suffix and a continuation, of several each with a sequence of its own.
 int64_t RowsAPrompt(const Objective& objective, int tokens);
 
 // Whether a prompt of so many tokens has a cross-entropy: something in it is predicted.
