@@ -7,9 +7,10 @@
 
 namespace epo {
 
-absl::StatusOr<std::vector<std::vector<Substitute>>> AttributeTokens(
-    Evaluator& evaluator, const Prepared& parent, int first, int last, int count,
-    const AllowedTokens& allowed) {
+absl::StatusOr<std::vector<std::vector<Substitute>>> AttributeTokens(Evaluator& evaluator,
+                                                                     const Prepared& parent,
+                                                                     int first, int last, int count,
+                                                                     const AllowedTokens& allowed) {
   const Prompt& prompt = parent.prompt();
   if (first < 0 || last < first || last > static_cast<int>(prompt.size()) || count < 1) {
     return absl::InvalidArgumentError(absl::StrCat("no ", count, " substitutes at the positions ",
