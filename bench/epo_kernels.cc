@@ -126,11 +126,16 @@ void OwnAttend(benchmark::State& state) {
   at::Tensor out = at::empty_like(query);
   std::vector<kernels::AttentionSpan> spans;
   for (int64_t row = 0; row + 6 <= kRows; row += 6) {
-    spans.push_back({parent.const_data_ptr<float>(), parent.const_data_ptr<float>(), /*first=*/6,
-                     row, /*count=*/6, /*last_row=*/-1});
+    spans.push_back({.parent_keys = parent.const_data_ptr<float>(),
+                     .parent_values = parent.const_data_ptr<float>(),
+                     .inherited = 6,
+                     .row = row,
+                     .count = 6,
+                     .tail_row = 0,
+                     .tail_count = 0});
   }
   for (auto _ : state) {
-    kernels::Attend(spans, query.const_data_ptr<float>(), key.const_data_ptr<float>(),
+    kernels::Attend(spans, {}, query.const_data_ptr<float>(), key.const_data_ptr<float>(),
                     key.const_data_ptr<float>(), kHeads, kKvHeads, kHeadDim,
                     out.mutable_data_ptr<float>());
   }

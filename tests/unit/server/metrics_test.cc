@@ -144,6 +144,14 @@ class TellingStore : public Store {
                                                            int /*limit*/) const override {
     return std::vector<v1::Iteration>();
   }
+  absl::Status PutVector(const StoredVector& /*vector*/, const std::string& /*client*/,
+                         int /*max_vectors*/) override {
+    return answer_;
+  }
+  absl::StatusOr<StoredVector> GetVectorRow(const std::string& /*name*/,
+                                            int /*row*/) const override {
+    return answer_;
+  }
 
  private:
   const absl::Status& answer_;
