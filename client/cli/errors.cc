@@ -22,6 +22,8 @@ constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
     {"objective.goal", "--minimize"},
     {"initial_job", "--init-from"},
     {"across_contexts", "--across"},
+    {"contexts", "--prefix"},
+    {"fluency_window", "--count-suffix"},
     {"tokens", "--tokens"},
     {"population", "--population"},
     {"children_per_parent", "--children"},

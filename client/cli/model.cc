@@ -33,6 +33,7 @@ int Score(Session& session, const ScoreOptions& options) {
   *request.mutable_objective() = std::move(objective.objective);
   *request.mutable_contexts() = std::move(objective.contexts);
   request.set_across_contexts(objective.across);
+  request.set_fluency_window(objective.fluency_window);
   std::vector<std::string> prompt_flags;
   for (auto& [prompt, flag] : CollectPrompts(options.app, options.text, options.ids)) {
     *request.add_prompts() = prompt;

@@ -135,6 +135,7 @@ void ReadContexts(const ObjectiveFlags& flags, Session& session, ObjectiveReques
     if (!suffix.empty()) context.mutable_suffix()->set_text(suffix);
     context.set_bos(flags.bos);
   }
+  if (flags.count_suffix) out.fluency_window = v1::PROMPT_AND_SUFFIX;
   if (flags.across) out.across = *flags.across == "min" ? v1::MIN : v1::MEAN;
 }
 
@@ -176,6 +177,8 @@ void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags) {
   topic.push_back(app->add_flag("--bos", flags.bos, "Begin with the model's beginning token"));
   topic.push_back(
       app->add_flag("--chat", flags.chat, "The prompt as a user's message to the model"));
+  topic.push_back(app->add_flag("--count-suffix", flags.count_suffix,
+                                "The cross-entropy counts the suffix, too"));
   topic.push_back(app->add_option("--across", flags.across, "Of several contexts: mean or min")
                       ->check(CLI::IsMember({"mean", "min"}).description(""))
                       ->option_text("HOW"));

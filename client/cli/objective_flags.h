@@ -17,7 +17,7 @@ struct ObjectiveFlags {
   const CLI::App* app = nullptr;
   std::optional<int32_t> layer;
   std::optional<std::string> file, position, across;
-  bool standardized = false, minimize = false, bos = false, chat = false;
+  bool standardized = false, minimize = false, bos = false, chat = false, count_suffix = false;
   // Each may be repeated; the order on the command line is that of the terms.
   const CLI::Option *neuron = nullptr, *direction = nullptr, *feature = nullptr, *logit = nullptr,
                     *logit_difference = nullptr, *versus = nullptr, *attention = nullptr,
@@ -34,6 +34,7 @@ struct ObjectiveRequest {
   v1::Objective objective;
   google::protobuf::RepeatedPtrField<v1::Context> contexts;
   v1::AcrossContexts across = v1::ACROSS_CONTEXTS_UNSPECIFIED;
+  v1::FluencyWindow fluency_window = v1::FLUENCY_WINDOW_UNSPECIFIED;
   // The flag that gave each term; empty where that is for the field's name to tell.
   std::vector<std::string> term_flags;
 };

@@ -65,7 +65,8 @@ TEST(JsonTest, JobKeepsTheContractsNames) {
   EXPECT_EQ(json["create_time"], "2026-01-02T03:04:05.678Z");
   EXPECT_TRUE(json["start_time"].is_null());
   EXPECT_EQ(json["error"], Json({{"code", 13}, {"message", "no memory"}}));
-  EXPECT_EQ(json["spec"]["objective"], Json({{"neuron", {{"layer", 3}, {"neuron", 0}}}}));
+  EXPECT_EQ(json["spec"]["objective"]["neuron"], Json({{"layer", 3}, {"neuron", 0}}));
+  EXPECT_EQ(json["spec"]["objective"]["terms"], Json::array());
   EXPECT_EQ(json["spec"]["seed"], std::numeric_limits<uint64_t>::max());
   EXPECT_TRUE(json["spec"]["top_k"].is_null());
   EXPECT_EQ(json["spec"]["initial_prompts"], Json::array());
