@@ -320,6 +320,12 @@ def test_tls_and_api_keys(epo_client, server, tiny, bin_dir, make_authority, neu
                          (False, r"does it want TLS \(tls=True\)")]:
         with epo_client.Client(running.address, tls=wrong) as client, pytest.raises(epo_client.UnavailableError, match=match):
             client.model()
+    # A machine where only another name is certified.
+    certificate, key = authority.issue("elsewhere", names="DNS:elsewhere")
+    other = server(tiny, "--tls-cert", certificate, "--tls-key", key, wait=False)
+    until(lambda: "listening on" in other.log(), "server")
+    with epo_client.Client(other.address, tls=tls) as client, pytest.raises(epo_client.UnavailableError, match="certificate is for other names"):
+        client.model()
 
 
 def restart_while(server, tiny, running, epo_client, follow):
