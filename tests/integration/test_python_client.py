@@ -166,12 +166,31 @@ def test_arguments_that_cannot_be_meant(client, neuron, field, value, kind, matc
     assert str(caught.value).count("dream") == 1
 
 
-def test_objectives(epo_client, client):
-    made = epo_client.objective("neuron", layer=0, neuron=0)
-    assert made == epo_client.neuron(0, 0) and made.kind == "neuron" and made.label == "L0.N0 activation"
-    assert repr(epo_client.neuron(2, 5)) == "Objective(neuron, layer=2, neuron=5)"
+def test_objectives_of_every_kind(epo_client, client):
+    plain, term = epo_client.neuron(0, 0), epo_client.objective("neuron", layer=0, neuron=0)
+    assert plain.terms == term.terms and plain.label == term.label == "L0.N0 activation" and repr(plain) == "Objective(L0.N0 activation)"
+    neuron = epo_client.neuron(2, 5)
+    text = "a prompt"
+    one = client.score(neuron, [text]).target[0]
+    weighted = epo_client.objective("neuron", layer=2, neuron=5, weight=2, position=-1)
+    assert client.score(epo_client.combine(neuron, weighted, goal="minimize"), [text]).target[0] == pytest.approx(-3 * one)
+    assert epo_client.combine(neuron, weighted, goal="minimize").label == "-(L2.N5 activation + L2.N5 activation)"
+    # A direction by its numbers, and by the name of the uploaded ones; along two at once is the sum.
+    rows = np.random.default_rng(0).normal(size=(2, client.model().hidden_size))
+    name = client.upload_vector(rows)
+    made = [epo_client.objective("direction", layer=1, point="post_block", vector=v)
+            for v in (rows[0], rows[1].tolist(), {"name": name, "row": 1}, rows.sum(axis=0))]
+    first, second, named, both = (client.score(direction, [text]).target[0] for direction in made)
+    assert second == named != first and both == pytest.approx(first + second, rel=1e-4) and made[0].label == "L1 direction"
+    difference = epo_client.objective("logit_difference", token=client.tokenize(text)[0][0], other=client.tokenize(text)[-1][0])
+    assert client.dream(difference, iterations=1, **SPEC).wait(progress=False).objective.label == "logit difference"
+    # Around the prompt.
+    assert client.score(neuron, [text], contexts=[{"prefix": "Once"}]).target[0] != one
     for wrong, match in [(lambda: epo_client.objective("neurone", layer=1), "did you mean neuron"),
                          (lambda: epo_client.objective("neuron", index=1), "objective.neuron has no field 'index'"),
+                         (lambda: epo_client.objective("direction", vector="a", layer="b"), "objective.direction.layer"),
+                         (lambda: epo_client.objective("direction", vector=["a"]), "give numbers or the name of an uploaded"),
+                         (lambda: epo_client.combine(plain, goals="minimize"), "did you mean goal"),
                          (lambda: client.dream("L2.N5"), "give an objective, such as neuron"),
                          (lambda: client.score(5, ["a"]), "score.objective")]:
         with pytest.raises(TypeError, match=match):
@@ -414,6 +433,7 @@ def test_asyncio(epo_client, running, neuron, tmp_path):
             assert (await (await client.job(runs[0].id)).wait(progress=False)).state == "SUCCEEDED"
             assert {run.id for run in runs} <= {run.id async for run in client.jobs("SUCCEEDED")}
             assert "".join(text for _, text in await client.tokenize("a prompt")) == "a prompt"
+            assert await client.upload_vector([1.0, 2.0]) == await client.upload_vector(np.array([1.0, 2.0]))
             assert len(await client.score(neuron, ["a prompt"])) == 1 and (await client.model()).architecture == "phi"
             endless = await client.dream(neuron, iterations=1_000_000, **SPEC)
             async for step in endless.steps(progress=False):

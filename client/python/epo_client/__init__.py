@@ -26,7 +26,7 @@ from epo_client.errors import (
     Violation,
 )
 from epo_client.history import History, ParetoFrontier, build_pareto_frontier
-from epo_client.objective import Objective, neuron, objective
+from epo_client.objective import Objective, combine, neuron, objective
 from epo_client.results import Results, load
 from epo_client.run import Run
 from epo_client.steps import ScoredPrompt, Slot, Step
@@ -56,6 +56,7 @@ __all__ = [
     "UnavailableError",
     "Violation",
     "build_pareto_frontier",
+    "combine",
     "load",
     "neuron",
     "objective",

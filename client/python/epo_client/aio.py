@@ -10,11 +10,12 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import numpy.typing as npt
 import pandas as pd
 
 from epo_client import errors, fields
 from epo_client._proto import job_pb2, model_pb2, service_pb2, service_pb2_grpc
-from epo_client.client import SCORE_TIMEOUT, TIMEOUT, create_request
+from epo_client.client import SCORE_TIMEOUT, TIMEOUT, create_request, npy
 from epo_client.connection import Tls, resolve
 from epo_client.history import History, Pools
 from epo_client.objective import Objective
@@ -72,10 +73,10 @@ class AsyncClient:
                 return
             request.page_token = page.next_page_token
 
-    async def score(self, objective: Objective, prompts: Sequence[str | Sequence[int]]) -> pd.DataFrame:
+    async def score(self, objective: Objective, prompts: Sequence[str | Sequence[int]], **around: object) -> pd.DataFrame:
         """See `Client.score`."""
         request = service_pb2.ScoreRequest()
-        fields.fill(request, {"objective": objective, "prompts": prompts}, "score")
+        fields.fill(request, {"objective": objective, "prompts": prompts, **around}, "score")
         reply = await self._call("Score", request, timeout=SCORE_TIMEOUT)
         return frame([ScoredPrompt.of(score) for score in reply.scores])
 
@@ -83,6 +84,11 @@ class AsyncClient:
         """See `Client.tokenize`."""
         reply = await self._call("Tokenize", service_pb2.TokenizeRequest(text=text))
         return [(token.id, token.text) for token in reply.tokens]
+
+    async def upload_vector(self, values: npt.ArrayLike) -> str:
+        """See `Client.upload_vector`."""
+        reply: service_pb2.UploadedVector = await self._call("UploadVector", service_pb2.UploadVectorRequest(npy=npy(values)))
+        return reply.name
 
     async def model(self) -> model_pb2.Model:
         """See `Client.model`."""

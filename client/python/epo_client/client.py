@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,8 @@ from types import TracebackType
 from typing import Any
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from epo_client import errors, fields
@@ -82,10 +85,11 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
-    def score(self, objective: Objective, prompts: Sequence[str | Sequence[int]]) -> pd.DataFrame:
-        """Target and cross-entropy of any prompts, texts or token ids: a row each, with the columns of `Run.frontier`."""
+    def score(self, objective: Objective, prompts: Sequence[str | Sequence[int]], **around: object) -> pd.DataFrame:
+        """Target and cross-entropy of any prompts, texts or token ids: a row each, with the columns of `Run.frontier`. `around` are the other
+        fields of the wire contract's ScoreRequest: contexts=[{"prefix": "Once"}], ..."""
         request = service_pb2.ScoreRequest()
-        fields.fill(request, {"objective": objective, "prompts": prompts}, "score")
+        fields.fill(request, {"objective": objective, "prompts": prompts, **around}, "score")
         reply = self._call("Score", request, timeout=SCORE_TIMEOUT)
         return frame([ScoredPrompt.of(score) for score in reply.scores])
 
@@ -93,6 +97,11 @@ class Client:
         """The token ids of a text, each with its own text."""
         reply = self._call("Tokenize", service_pb2.TokenizeRequest(text=text))
         return [(token.id, token.text) for token in reply.tokens]
+
+    def upload_vector(self, values: npt.ArrayLike) -> str:
+        """Keeps a vector, or a matrix of one a row, on the server; returns the name by which objectives take it."""
+        reply: service_pb2.UploadedVector = self._call("UploadVector", service_pb2.UploadVectorRequest(npy=npy(values)))
+        return reply.name
 
     def model(self) -> model_pb2.Model:
         """The model that the server keeps resident."""
@@ -152,6 +161,13 @@ class Client:
             except grpc.RpcError as error:
                 problem = errors.from_rpc(error, self.address)
             time.sleep(retry.failed(problem, heard=len(pools) > before))
+
+
+def npy(values: npt.ArrayLike) -> bytes:
+    """The numbers as a .npy file of float32."""
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(values, "<f4"))
+    return file.getvalue()
 
 
 def create_request(objective: Objective, request_id: str | None, spec: dict[str, object]) -> service_pb2.CreateJobRequest:

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -111,9 +112,21 @@ def _timestamp(value: Any, path: str) -> dict[str, Any]:
     return {"seconds": since.days * 86400 + since.seconds, "nanos": since.microseconds * 1000}
 
 
+def _vector(value: Any, path: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"name": value}
+    try:
+        return {"values": np.asarray(value, "<f4").tobytes()}
+    except (TypeError, ValueError):
+        raise TypeError(f"{path}: give numbers or the name of an uploaded vector, not {value!r}") from None
+
+
 _SHORTHANDS = {
     "epo.v1.Prompt": _prompt,
     "epo.v1.TokenIds": lambda value, path: {"ids": _items(value, path)},
     "epo.v1.PenaltyRange": _range,
+    "epo.v1.Vector": _vector,
+    "epo.v1.TokenReference": lambda value, path: {"text" if isinstance(value, str) else "id": value},
+    "epo.v1.Position": lambda value, path: {"index": value},
     "google.protobuf.Timestamp": _timestamp,
 }
