@@ -186,7 +186,7 @@ def test_a_job_that_names_a_vector_survives_kill_9(server, root, stubs):
     matrix = numpy.random.default_rng(5).normal(size=(4, width)).astype(numpy.float32)
     name = upload(running, stubs, npy=npy(matrix)).name
     objective = direction(stubs, layer=2, name=name, row=3)
-    fields = dict(iterations=400, population=4, children_per_parent=8, restart_period=20)
+    fields = dict(iterations=100, population=2, children_per_parent=4, restart_period=20)
     expected = run(running, stubs, objective, **fields)
     histories = [list(running.stub.GetHistory(stubs.service.GetHistoryRequest(id=expected.id)))]
 
@@ -200,7 +200,7 @@ def test_a_job_that_names_a_vector_survives_kill_9(server, root, stubs):
     ended = updates[-1].ended
     assert ended.state == stubs.job.Job.SUCCEEDED and ended.attempts == 2, ended
     histories.append(list(again.stub.GetHistory(stubs.service.GetHistoryRequest(id=job.id))))
-    assert len(histories[0]) == 400 and histories[0] == histories[1]
+    assert len(histories[0]) == 100 and histories[0] == histories[1]
 
 
 # Scores against transformers
