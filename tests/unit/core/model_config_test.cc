@@ -125,6 +125,25 @@ TEST(ModelConfigTest, KnowsPrecedenceAndDefaults) {
   EXPECT_FALSE(config->tied_head);
 }
 
+TEST(ModelConfigTest, ReadsTheFirstTokenWhereThereIsOne) {
+  Json config = TinyPhiConfig();
+  const auto bos = [&](const Json& value) {
+    config["bos_token_id"] = value;
+    return Parse(config.dump());
+  };
+  EXPECT_EQ(bos(0)->bos_token, 0);
+  EXPECT_EQ(bos(519)->bos_token, 519);
+  // Published configurations name ids that their vocabulary has not.
+  for (const Json& none : {Json(520), Json(-1), Json(UINT64_MAX), Json(nullptr)}) {
+    EXPECT_EQ(bos(none)->bos_token, std::nullopt) << none;
+  }
+  for (const Json& bad : {Json("1"), Json(1.5), Json::array({1})}) {
+    EXPECT_THAT(Message(bos(bad)), HasSubstr("'bos_token_id' is ")) << bad;
+  }
+  config.erase("bos_token_id");
+  EXPECT_EQ(Parse(config.dump())->bos_token, std::nullopt);
+}
+
 TEST(ModelConfigTest, RefusesBadValuesByFileAndKey) {
   struct Case {
     Json base, patch;

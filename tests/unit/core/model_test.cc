@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/chat_template.h"
 #include "nlohmann/json.hpp"
 #include "tests/unit/core/temp_dir.h"
 #include "tests/unit/core/tiny_checkpoint.h"
@@ -178,6 +179,27 @@ TEST_F(ModelTest, ErrorsAreOneLine) {
   WriteTinyPhi(dir_.path());
   dir_.Write("model.safetensors", "short");
   EXPECT_THAT(Message(Load()), Not(HasSubstr("\n")));
+}
+
+TEST(ChatTemplateTest, IsWhereTransformersLooks) {
+  const TempDir dir;
+  EXPECT_EQ(*ReadChatTemplate(dir.path()), "");
+  dir.Write("tokenizer_config.json", "{}");
+  EXPECT_EQ(*ReadChatTemplate(dir.path()), "");
+  dir.Write("tokenizer_config.json", R"({"chat_template": "{{ one }}"})");
+  EXPECT_EQ(*ReadChatTemplate(dir.path()), "{{ one }}");
+  dir.Write("tokenizer_config.json",
+            R"({"chat_template": [{"name": "tools", "template": "a"},
+                                  {"name": "default", "template": "b"}]})");
+  EXPECT_EQ(*ReadChatTemplate(dir.path()), "b");
+  for (const char* bad : {"[", "[]", R"({"chat_template": 3})", R"({"chat_template": ["a"]})"}) {
+    dir.Write("tokenizer_config.json", bad);
+    EXPECT_THAT(std::string(ReadChatTemplate(dir.path()).status().message()),
+                HasSubstr("tokenizer_config.json: "))
+        << bad;
+  }
+  dir.Write("chat_template.jinja", "{{ two }}");
+  EXPECT_EQ(*ReadChatTemplate(dir.path()), "{{ two }}");
 }
 
 }  // namespace

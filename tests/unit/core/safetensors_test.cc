@@ -49,6 +49,18 @@ TEST(SafetensorsTest, ReadsTensors) {
   EXPECT_EQ((*file)->Find("__metadata__"), nullptr);
 }
 
+TEST(SafetensorsTest, ReadsAFilesContent) {
+  const std::string bytes = Safetensors({{"b", {"F16", {2}, "abcd"}}, {"a", {"U8", {3}, "efg"}}});
+  const auto file = SafetensorsFile::FromBytes(bytes);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ((*file)->Names(), (std::vector<std::string>{"a", "b"}));
+  const TensorView* a = (*file)->Find("a");
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(a->data), a->bytes), "efg");
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FALSE(SafetensorsFile::FromBytes(bytes.substr(0, size)).ok()) << size;
+  }
+}
+
 // A header may be padded with spaces, and list tensors in another order than their data.
 TEST(SafetensorsTest, ReadsPaddedHeaderInAnyOrder) {
   const TempDir dir;
