@@ -152,10 +152,10 @@ void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags) {
   topic.push_back(app->add_option("--layer", flags.layer, "L, where --neuron is K alone")
                       ->transform(Int32())
                       ->option_text("L"));
-  flags.direction = text("--direction", "VECTOR@L",
-                         "Residual stream at L (L:pre, L:mid, L:post) . FILE.npy, FILE.npy:ROW");
+  flags.direction =
+      text("--direction", "VECTOR@L", "Residual stream at L, L:mid or L:post . FILE.npy[:ROW]");
   topic.push_back(app->add_flag("--standardized", flags.standardized,
-                                "... with mean 0 and standard deviation 1 before the product"));
+                                "... brought to mean 0 and standard deviation 1 first"));
   flags.feature =
       text("--feature", "VECTOR@L", "A feature of a sparse autoencoder, by its encoder");
   flags.cosine =
@@ -166,11 +166,11 @@ void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags) {
   flags.versus = text("--versus", "TOKEN", "... minus this one's, behind --logit-diff");
   flags.continuation = text("--continuation", "TEXT", "Log probability of a text that follows");
   topic.push_back(app->add_option("--position", flags.position,
-                                  "Where: 3, -1 (the last, default), max, mean:2:5, prompt:0")
+                                  "Where: 3, -1 (the default), max, mean:2:5, prompt:0")
                       ->option_text("WHERE"));
   topic.push_back(app->add_flag("--minimize", flags.minimize, "Make it small instead of large"));
   topic.push_back(app->add_option("--objective", flags.file,
-                                  "All of it as JSON, as epo.v1.Objective; more than flags say")
+                                  "All of it as JSON, an epo.v1.Objective; says more")
                       ->option_text("FILE"));
   flags.prefix = text("--prefix", "TEXT", "Fixed text before the prompt; repeated: contexts");
   flags.suffix = text("--suffix", "TEXT", "Fixed text after it; once, or once a --prefix");

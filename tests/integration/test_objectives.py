@@ -26,6 +26,8 @@ def smollm2(module_server, smollm2_dir):
 def model(smollm2_dir):
     from transformers import AutoModelForCausalLM
 
+    # A second thread would wait spinning for a core that the server has.
+    torch.set_num_threads(1)
     return AutoModelForCausalLM.from_pretrained(smollm2_dir, dtype=torch.float32).eval()
 
 
@@ -378,6 +380,12 @@ def test_each_shorthand(cli, stubs, tmp_path):
     assert objective("--neuron", "8:1", "--prefix", "a", "--prefix", "b", "--suffix", "c", "--bos", "--across", "min") | {
         "contexts": [{"prefix": {"text": p}, "suffix": {"text": "c"}, "bos": True} for p in "ab"], "across_contexts": "MIN",
     } == objective("--neuron", "8:1", "--prefix", "a", "--prefix", "b", "--suffix", "c", "--bos", "--across", "min")
+
+
+@pytest.mark.parametrize("command", ["submit", "score"])
+def test_the_help_of_objectives_fits_a_screen(cli, command):
+    lines = cli(command, "--help-objective").stdout.splitlines()
+    assert 15 < len(lines) <= 24 and max(map(len, lines)) <= 80
 
 
 def test_bad_flags_are_named(cli):
