@@ -194,6 +194,7 @@ absl::StatusOr<Json> Measure(const BenchOptions& options) {
       {"layer", options.neuron.layer},
       {"jobs", options.jobs},
       {"tokens", options.search.tokens},
+      {"prefix", options.prefix},
       {"iterations", steps.size()},
       {"load_seconds", load_seconds},
       {"step_seconds_median", Percentile(steps, 0.5)},
