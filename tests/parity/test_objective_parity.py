@@ -189,7 +189,7 @@ def test_combinations_and_contexts(core, tiny, plain_model):
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-4), ("bfloat16", 0.15)])
 def test_the_fast_path_holds_for_every_term(core, tiny, plain_model, dtype, tolerance):
-    """Packed by our own kernels, behind a prefix longer than one stretch of keys, against float64 whole."""
+    """Packed by our own kernels, behind prefixes of many lengths, against float64 whole."""
     config = plain_model.config
     prompts = random_prompts(15, 600, [7, 7])
     checks = []
@@ -200,3 +200,13 @@ def test_the_fast_path_holds_for_every_term(core, tiny, plain_model, dtype, tole
         objective = {"terms": [term], "contexts": contexts}
         checks.append(check_candidates(plain_model, objective, prompts, tolerance=tolerance))
     verify(core, tiny, dtype, *checks)
+
+
+def test_smollm2_behind_a_long_prefix(core, smollm2_dir):
+    """Keys of a prefix come in several stretches; its rows are read once."""
+    model = load(smollm2_dir, "float32")
+    config = model.config
+    terms = [{**terms_of(config, 15, 70)[name], "scale": scale} for name, scale in (("neuron", 0.1), ("post_block_standardised", 10.0), ("logit", 5.0))]
+    objective = {"terms": terms, "contexts": [context(71, config, prefix=300, suffix=4), context(72, config, prefix=131, suffix=0)]}
+    parents = random_prompts(16, config.vocab_size, [6, 6])
+    verify(core, smollm2_dir, "float32", check_candidates(model, objective, parents, tolerance=1e-4))
