@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <random>
 #include <utility>
@@ -225,6 +226,11 @@ absl::StatusOr<v1::Frontier> Api::GetFrontier(const CallContext& context,
     }
     case v1::PARETO: {
       const bool reduced = job->spec().history() == v1::FRONTIER;
+      // What dominates a prompt below the ceiling is below it too: so a reduced history has all.
+      const v1::Constraints& constraints = job->spec().constraints();
+      const double ceiling = constraints.has_max_cross_entropy()
+                                 ? constraints.max_cross_entropy()
+                                 : std::numeric_limits<double>::infinity();
       ParetoSet pareto;
       for (int next = 0;;) {
         absl::StatusOr<std::vector<v1::Iteration>> page =
@@ -234,6 +240,7 @@ absl::StatusOr<v1::Frontier> Api::GetFrontier(const CallContext& context,
         for (const v1::Iteration& iteration : *page) {
           for (const ScoredPrompt& scored :
                reduced ? FrontierMembers(iteration) : Converter::FromIteration(iteration)) {
+            if (scored.score.cross_entropy > ceiling) continue;
             pareto.Add(scored.ids, scored.score);
           }
         }

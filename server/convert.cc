@@ -12,6 +12,25 @@
 #include "server/status.h"
 
 namespace epo {
+namespace {
+
+Constraints ParseConstraints(const v1::Constraints& constraints) {
+  Constraints out;
+  out.ascii_only = constraints.ascii_only();
+  out.decodable_only = constraints.decodable_only();
+  out.banned_ids.assign(constraints.banned_ids().begin(), constraints.banned_ids().end());
+  out.banned_token_regex = constraints.banned_token_regex();
+  out.banned_texts.assign(constraints.banned_texts().begin(), constraints.banned_texts().end());
+  out.retokenizable = constraints.retokenizable();
+  out.frozen_positions.assign(constraints.frozen_positions().begin(),
+                              constraints.frozen_positions().end());
+  if (constraints.has_max_cross_entropy()) {
+    out.max_cross_entropy = constraints.max_cross_entropy();
+  }
+  return out;
+}
+
+}  // namespace
 
 Converter::Converter(const Model& model, const VectorSource* vectors)
     : model_(model),
@@ -49,7 +68,6 @@ SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path
 
   if (spec.has_population()) options.population = spec.population();
   if (spec.has_children_per_parent()) options.children_per_parent = spec.children_per_parent();
-  if (spec.has_top_k()) options.top_k = spec.top_k();
   if (spec.has_penalty_min()) options.penalty_min = spec.penalty_min();
   if (spec.has_penalty_max()) options.penalty_max = spec.penalty_max();
   if (spec.has_iterations()) options.iterations = spec.iterations();
@@ -70,8 +88,19 @@ SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path
   CheckObjective(model_, out.objective, spec.objective(),
                  length_good ? std::optional<int>(options.tokens) : std::nullopt, path + ".",
                  violations);
+  options.constraints = ParseConstraints(spec.constraints());
   const AllowedTokens& allowed = options.allow_special_tokens ? *allowed_with_special_ : *allowed_;
+  FieldViolations found;
+  const std::vector<TokenId> left =
+      Narrow(allowed.ids, options.constraints, model_.tokenizer(), found);
+  if (spec.has_top_k()) {
+    options.top_k = spec.top_k();
+  } else if (!left.empty()) {
+    options.top_k = static_cast<int>(std::min<int64_t>(options.top_k, std::ssize(left)));
+  }
+  AddUnder(path, std::move(found), violations);
   AddUnder(path, ValidateSearchOptions(options, model_.config(), allowed), violations);
+  AddUnder(path, ValidateConstraints(options, model_.tokenizer(), left), violations);
 
   if (const int priority = PriorityOf(spec); priority < 0 || priority > 100) {
     violations.push_back({path + ".priority", absl::StrCat("is ", priority, "; give 0 to 100")});
@@ -147,6 +176,7 @@ v1::ScoredPrompt Converter::ToScoredPrompt(const Prompt& ids, Score score,
   out.set_text(model_.tokenizer().Decode(ids));
   out.set_target(score.target);
   if (has_cross_entropy) out.set_cross_entropy(score.cross_entropy);
+  out.set_round_trips(model_.tokenizer().Encode(out.text()) == ids);
   return out;
 }
 

@@ -54,6 +54,14 @@ absl::Status JobKillsServers(const v1::Job& job, int max_attempts) {
        {"iteration", absl::StrCat(job.completed_iterations())}});
 }
 
+absl::Status JobFailed(const v1::Job& job, const absl::Status& reason) {
+  // The core's answer when constraints allow nothing begins with their names.
+  const std::string message(reason.message());
+  if (!absl::IsFailedPrecondition(reason) || message.rfind("constraints.", 0) != 0) return reason;
+  return MakeError(reason.code(), message, "CONSTRAINTS_ALLOW_NOTHING",
+                   {{"id", job.id()}, {"constraints", message.substr(0, message.find(": "))}});
+}
+
 absl::Status JobDeadlineExceeded(const v1::Job& job) {
   const std::string deadline = google::protobuf::util::TimeUtil::ToString(job.spec().deadline());
   return MakeError(

@@ -27,6 +27,9 @@ absl::Status JobNotPaused(const v1::Job& job);
 // ABORTED: the error of a job whose steps were under way when a server died, too often.
 absl::Status JobKillsServers(const v1::Job& job, int max_attempts);
 
+// The error of a job whose run could not begin or go on for `reason`.
+absl::Status JobFailed(const v1::Job& job, const absl::Status& reason);
+
 // DEADLINE_EXCEEDED: the error of a job whose deadline has passed.
 absl::Status JobDeadlineExceeded(const v1::Job& job);
 

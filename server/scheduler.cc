@@ -286,6 +286,10 @@ class SchedulerImpl final : public Scheduler {
     Settle(live);
   }
 
+  void Fail(LiveJob& live, const absl::Status& reason) {
+    End(live, v1::Job::FAILED, JobFailed(live.job, reason));
+  }
+
   void Park(LiveJob& live, v1::Job::State state) {
     ledger_.Park(live, state);
     Settle(live);
@@ -324,7 +328,7 @@ class SchedulerImpl final : public Scheduler {
       if (!fits && !active_.empty()) return;
       queue_.Admit(*id);
       if (absl::Status made = MakeRun(live); !made.ok()) {
-        End(live, v1::Job::FAILED, made);
+        Fail(live, made);
         continue;
       }
       active_.push_back(&live);
@@ -385,7 +389,7 @@ class SchedulerImpl final : public Scheduler {
     const absl::Status status = Advance(round);
     if (status.ok()) return SetBudget([this] { budget_.Grow(); });
     if (absl::IsResourceExhausted(status)) return ShrinkRound(round, status);
-    if (round.size() == 1) return End(*round[0], v1::Job::FAILED, status);
+    if (round.size() == 1) return Fail(*round[0], status);
     spdlog::warn("a round of {} jobs failed, running each alone: {}", round.size(),
                  epo::Describe(status));
     for (LiveJob* live : round) AdvanceAlone(*live);
@@ -405,7 +409,7 @@ class SchedulerImpl final : public Scheduler {
 
   void AdvanceAlone(LiveJob& live) {
     if (!Begin({&live})) return;
-    if (absl::Status alone = Advance({&live}); !alone.ok()) End(live, v1::Job::FAILED, alone);
+    if (absl::Status alone = Advance({&live}); !alone.ok()) Fail(live, alone);
   }
 
   // The device's memory did not suffice for `round`.

@@ -12,6 +12,9 @@ namespace {
 
 constexpr char kMark = '\x1f';
 
+// More than any prompt has.
+constexpr int32_t kMaxPositions = 1 << 20;
+
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 }  // namespace
@@ -33,6 +36,22 @@ absl::StatusOr<v1::TokenIds> ParseIds(std::string_view text) {
   }
   if (ids.ids().empty()) return absl::InvalidArgumentError("no ids; give some, as in 464,3139,286");
   return ids;
+}
+
+absl::StatusOr<std::vector<int32_t>> ParsePositions(std::string_view text) {
+  std::vector<int32_t> positions;
+  for (const absl::string_view word : absl::StrSplit(View(text), ',')) {
+    const std::vector<absl::string_view> ends = absl::StrSplit(word, absl::MaxSplits('-', 1));
+    int32_t first = 0;
+    int32_t last = 0;
+    if (!absl::SimpleAtoi(ends.front(), &first) || !absl::SimpleAtoi(ends.back(), &last) ||
+        first < 0 || last < first || last >= kMaxPositions) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "'", word, "' is neither a position, from 0, nor a range of them, as in 0,3-5"));
+    }
+    for (int32_t position = first; position <= last; ++position) positions.push_back(position);
+  }
+  return positions;
 }
 
 absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text) {

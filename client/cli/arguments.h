@@ -21,6 +21,10 @@ namespace epo::cli {
 // no 32-bit integer.
 absl::StatusOr<v1::TokenIds> ParseIds(std::string_view text);
 
+// "0,3-5": the positions 0, 3, 4 and 5. INVALID_ARGUMENT names what is neither a position nor a
+// range.
+absl::StatusOr<std::vector<int32_t>> ParsePositions(std::string_view text);
+
 // "2.0" or "0.5:6".
 absl::StatusOr<v1::PenaltyRange> ParsePenaltyRange(std::string_view text);
 

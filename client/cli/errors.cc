@@ -37,6 +37,14 @@ constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
     {"restart_penalty.high", "--restart-penalty"},
     {"seed", "--seed"},
     {"allow_special_tokens", "--allow-special-tokens"},
+    {"constraints.ascii_only", "--ascii"},
+    {"constraints.decodable_only", "--decodable"},
+    {"constraints.banned_ids", "--ban-ids"},
+    {"constraints.banned_token_regex", "--ban-regex"},
+    {"constraints.banned_texts", "--ban"},
+    {"constraints.retokenizable", "--retokenize"},
+    {"constraints.frozen_positions", "--freeze"},
+    {"constraints.max_cross_entropy", "--max-cross-entropy"},
     {"priority", "--priority"},
     {"deadline", "--deadline"},
     {"history", "--history"},
@@ -182,6 +190,8 @@ std::string FlagOfField(const std::string& field, const std::vector<std::string>
   if (name.substr(0, 5) == "spec.") name.remove_prefix(5);
   if (std::string flag = TermFlag(name, term_flags); !flag.empty()) return flag;
   if (std::string flag = ContextFlag(name); !flag.empty()) return flag;
+  // One flag gives all elements of a list.
+  name = name.substr(0, name.find('['));
   for (const auto& [known, flag] : kFlags) {
     if (known == name) return std::string(flag);
   }

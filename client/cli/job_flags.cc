@@ -48,8 +48,7 @@ void AddJobFlags(CLI::App* app, JobFlags& flags) {
            {text->option_text("TEXT"), ids->option_text("IDS")});
   flags.initial_text = text;
   flags.initial_ids = ids;
-  app->add_flag("--allow-special-tokens", flags.allow_special_tokens,
-                "Let special tokens be proposed");
+  AddConstraintFlags(app, flags.constraints);
   app->add_option("--priority", flags.priority, "0 to 100; ten more is twice the share (50)")
       ->transform(Int32())
       ->option_text("N");
@@ -72,7 +71,7 @@ v1::JobSpec ToJobSpec(const JobFlags& flags, std::vector<std::string>& prompt_fl
   if (flags.penalty_min) spec.set_penalty_min(*flags.penalty_min);
   if (flags.penalty_max) spec.set_penalty_max(*flags.penalty_max);
   if (flags.restart_every) spec.set_restart_period(*flags.restart_every);
-  if (flags.allow_special_tokens) spec.set_allow_special_tokens(true);
+  SetConstraints(flags.constraints, spec);
   if (flags.restart_penalty) {
     const auto range = ParsePenaltyRange(*flags.restart_penalty);
     if (!range.ok()) {

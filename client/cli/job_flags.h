@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "client/cli/constraint_flags.h"
 #include "epo/v1/job.pb.h"
 
 namespace epo::cli {
@@ -24,7 +25,7 @@ struct JobFlags {
   std::optional<int32_t> priority;
   std::optional<std::string> deadline, history;
   std::string request_id;
-  bool allow_special_tokens = false;
+  ConstraintFlags constraints;
   const CLI::App* app = nullptr;
   const CLI::Option* initial_text = nullptr;
   const CLI::Option* initial_ids = nullptr;

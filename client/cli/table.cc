@@ -2,6 +2,7 @@
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <absl/strings/str_join.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,11 +15,11 @@
 namespace epo::cli {
 namespace {
 
-const std::vector<Column> kFrontierColumns = {
-    {"target", true}, {"cross-entropy", true}, {"prompt"}};
-
-std::vector<std::string> PointRow(const v1::ScoredPrompt& point) {
-  return {ScoreCell(point.target()), CrossEntropyCell(point), Quote(point.text())};
+std::vector<std::string> PointRow(const v1::ScoredPrompt& point, bool marked) {
+  std::vector<std::string> row = {ScoreCell(point.target()), CrossEntropyCell(point)};
+  if (marked) row.emplace_back(point.round_trips() ? "yes" : "no");
+  row.push_back(Quote(point.text()));
+  return row;
 }
 
 // `count` of the indices 0..size-1, spread evenly, both ends included.
@@ -81,14 +82,43 @@ std::vector<std::string> FrontierLines(const v1::Frontier& frontier, int width, 
   const int size = frontier.points_size();
   const bool all = height <= 0 || size + 1 <= height;
   const int shown = all ? size : std::max(0, height - 2);
+  // Marked only where a text, given again, would be another prompt.
+  const bool marked = std::any_of(frontier.points().begin(), frontier.points().end(),
+                                  [](const auto& point) { return !point.round_trips(); });
+  std::vector<Column> columns = {{"target", true}, {"cross-entropy", true}};
+  if (marked) columns.push_back({"round-trips"});
+  columns.push_back({"prompt"});
   std::vector<std::vector<std::string>> rows;
-  for (const int i : EvenChoice(size, shown)) rows.push_back(PointRow(frontier.points(i)));
-  std::vector<std::string> lines = TableLines(kFrontierColumns, rows, width, color);
+  for (const int i : EvenChoice(size, shown)) rows.push_back(PointRow(frontier.points(i), marked));
+  std::vector<std::string> lines = TableLines(columns, rows, width, color);
   if (!all && height >= 2) {
     lines.push_back(
         Styled(Clip(absl::StrCat("… and ", size - shown, " more points"), width), "2", color));
   }
   return lines;
+}
+
+std::string ConstraintsText(const v1::Constraints& constraints) {
+  std::vector<std::string> parts;
+  if (constraints.ascii_only()) parts.emplace_back("ASCII");
+  if (constraints.decodable_only()) parts.emplace_back("decodable");
+  if (constraints.banned_ids_size() > 0) {
+    parts.push_back(absl::StrCat("without ", constraints.banned_ids_size(), " tokens"));
+  }
+  if (!constraints.banned_token_regex().empty()) {
+    parts.push_back(absl::StrCat("without tokens like ", Quote(constraints.banned_token_regex())));
+  }
+  for (const std::string& text : constraints.banned_texts()) {
+    parts.push_back(absl::StrCat("without ", Quote(text)));
+  }
+  if (constraints.retokenizable()) parts.emplace_back("retokenizable");
+  if (constraints.frozen_positions_size() > 0) {
+    parts.push_back(absl::StrCat("frozen at ", absl::StrJoin(constraints.frozen_positions(), ",")));
+  }
+  if (constraints.has_max_cross_entropy()) {
+    parts.push_back(absl::StrCat("cross-entropy at most ", constraints.max_cross_entropy()));
+  }
+  return absl::StrJoin(parts, ", ");
 }
 
 std::string QueueText(const v1::Job& job, absl::Time now) {
@@ -134,6 +164,9 @@ std::vector<std::string> JobLines(const v1::Job& job) {
       {"ended", job.has_end_time() ? FormatRfc3339(job.end_time()) : "-"},
       {"device time", DurationText(absl::Seconds(job.run_seconds()))},
   };
+  if (spec.has_constraints()) {
+    rows.emplace_back("constraints", ConstraintsText(spec.constraints()));
+  }
   if (job.queue_position() > 0) {
     rows.emplace_back("queue", absl::StrCat("place ", job.queue_position(), ", to start ",
                                             job.has_estimated_start_time()

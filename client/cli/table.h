@@ -31,11 +31,14 @@ std::string JoinLines(const std::vector<std::string>& lines);
 std::string ScoreCell(float value);
 std::string CrossEntropyCell(const v1::ScoredPrompt& prompt);
 
-// The frontier's points by cross-entropy in at most `height` lines, the header included: when there
-// are more points, an even choice of them that keeps both ends, and a last line that counts the
-// others. `height` 0: all of them.
+// The frontier's points by cross-entropy, with whether they round-trip unless all do, in at most
+// `height` lines, the header included: when there are more points, an even choice of them that
+// keeps both ends, and a last line that counts the others. `height` 0: all of them.
 std::vector<std::string> FrontierLines(const v1::Frontier& frontier, int width, int height,
                                        bool color);
+
+// "ASCII, without \"paris\", frozen at 0,1"; empty when nothing is forbidden.
+std::string ConstraintsText(const v1::Constraints& constraints);
 
 // "RUNNING"; of a job in the queue also its place there and, if known, when its turn comes:
 // "QUEUED, place 3, in 4m10s".

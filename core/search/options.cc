@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -44,7 +45,11 @@ void CheckInitialPrompt(const Prompt& prompt, const std::string& field,
                     absl::StrCat("has ", prompt.size(), " tokens, but tokens is ", options.tokens));
     return;
   }
-  for (const TokenId id : prompt) {
+  const auto& frozen = options.constraints.frozen_positions;
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    // What is frozen is neither drawn nor proposed.
+    if (std::find(frozen.begin(), frozen.end(), static_cast<int>(i)) != frozen.end()) continue;
+    const TokenId id = prompt[i];
     const bool known = id >= 0 && id < static_cast<int64_t>(allowed.mask.size());
     if (known && allowed.mask[id]) continue;
     checker.Require(

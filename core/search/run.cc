@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/model/allowed_tokens.h"
+#include "core/search/redraw.h"
 
 namespace epo {
 
@@ -35,8 +36,11 @@ absl::StatusOr<std::unique_ptr<Run>> Run::Create(const Model& model, const Objec
   auto state = std::make_unique<State>();
   state->target = *std::move(target);
   state->options = options;
-  state->allowed = MakeAllowedTokens(model, options.allow_special_tokens);
-  state->search = Search::Create(options, state->allowed);
+  state->allowed = MakeAllowedTokens(model, options);
+  auto search = Search::Create(options, state->allowed,
+                               PromptRules::Create(options.constraints, model.tokenizer()));
+  if (!search.ok()) return search.status();
+  state->search = *std::move(search);
   return std::unique_ptr<Run>(new Run(std::move(state)));
 }
 
@@ -48,8 +52,9 @@ absl::StatusOr<std::unique_ptr<Run>> Run::Restore(const Model& model, const Obje
   auto state = std::make_unique<State>();
   state->target = *std::move(target);
   state->options = options;
-  state->allowed = MakeAllowedTokens(model, options.allow_special_tokens);
-  auto search = Search::Restore(options, state->allowed, blob);
+  state->allowed = MakeAllowedTokens(model, options);
+  auto search = Search::Restore(options, state->allowed, blob,
+                                PromptRules::Create(options.constraints, model.tokenizer()));
   if (!search.ok()) return search.status();
   state->search = *std::move(search);
   return std::unique_ptr<Run>(new Run(std::move(state)));
@@ -186,6 +191,16 @@ absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
   }
   auto substitutes = evaluator.Substitutes(queries);
   if (!substitutes.ok()) return substitutes.status();
+  std::vector<Brood> broods;
+  size_t drawn = 0;
+  for (size_t r = 0; r < runs.size(); ++r) {
+    const size_t count = drafts[r].mutations.size();
+    broods.push_back({drafts[r].search.get(), drafts[r].parents, runs[r]->state_->allowed.get(),
+                      runs[r]->state_->options.top_k, drafts[r].mutations,
+                      std::span(*substitutes).subspan(drawn, count)});
+    drawn += count;
+  }
+  if (absl::Status kept = RedrawForbidden(evaluator, broods); !kept.ok()) return kept;
 
   std::vector<Candidate> candidates;
   for (Draft& draft : drafts) {

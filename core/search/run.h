@@ -40,7 +40,7 @@ struct StepReport {
 class Run {
  public:
   // `options` must be valid for `model`, and `objective` for it and `options.tokens`. Errors are
-  // Target::Create's.
+  // Target::Create's and Search::Create's.
   static absl::StatusOr<std::unique_ptr<Run>> Create(const Model& model, const Objective& objective,
                                                      const SearchOptions& options);
   // Continues from Save(). INVALID_ARGUMENT for a blob that is not of this run; Target::Create's
@@ -72,7 +72,8 @@ class Run {
 
 // Advances each of `runs`, none of them done, by one step, all in one pass over the model:
 // substitutes, candidates, then the survivors. Results in the order of `runs`. An error is of the
-// whole round (the device failed); no run has then advanced.
+// whole round; no run has then advanced. It is the device's, or FAILED_PRECONDITION when one of the
+// runs has no child that its constraints allow.
 absl::StatusOr<std::vector<StepReport>> AdvanceRound(Evaluator& evaluator,
                                                      std::span<Run* const> runs);
 

@@ -1,13 +1,17 @@
 #include "core/search/search.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
+#include <set>
 #include <sstream>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/search/penalties.h"
 #include "core/search/state_seal.h"
 #include "nlohmann/json.hpp"
@@ -46,13 +50,26 @@ class TorchGenerator {
   std::mt19937 engine_;
 };
 
-// The first index of `pool` with the least -f + penalty * x, rounded as float32 tensors are. NaN
-// never wins; `fallback` when all are.
-int Best(std::span<const Score> pool, float penalty, int fallback) {
+// How often a first prompt is mended before it is given up: some times a token and more.
+constexpr int kMends = 500;
+constexpr int kMendsPerToken = 20;
+
+// The first index of `pool` with the least -f + penalty * x, rounded as float32 tensors are, among
+// those within the cross-entropy's ceiling; where there are none, with the least x, since that
+// leads there. NaN never wins; `fallback` when all are.
+int Best(std::span<const Score> pool, float penalty, const Constraints& constraints, int fallback) {
+  const auto usable = [](const Score& score) {
+    return !std::isnan(score.target) && !std::isnan(score.cross_entropy);
+  };
+  const bool within = std::any_of(pool.begin(), pool.end(), [&](const Score& score) {
+    return usable(score) && constraints.Affords(score.cross_entropy);
+  });
   int best = fallback;
   float least = std::numeric_limits<float>::infinity();
   for (size_t i = 0; i < pool.size(); ++i) {
-    const float loss = -pool[i].target + penalty * pool[i].cross_entropy;
+    if (!usable(pool[i]) || (within && !constraints.Affords(pool[i].cross_entropy))) continue;
+    const float loss =
+        within ? -pool[i].target + penalty * pool[i].cross_entropy : pool[i].cross_entropy;
     if (loss < least) {
       least = loss;
       best = static_cast<int>(i);
@@ -63,28 +80,30 @@ int Best(std::span<const Score> pool, float penalty, int fallback) {
 
 class EpoSearch final : public Search {
  public:
-  EpoSearch(const SearchOptions& options, std::shared_ptr<const AllowedTokens> allowed)
+  EpoSearch(const SearchOptions& options, std::shared_ptr<const AllowedTokens> allowed,
+            std::shared_ptr<const PromptRules> rules)
       : options_(options),
         seal_(options),
         allowed_(std::move(allowed)),
+        rules_(std::move(rules)),
+        open_(OpenPositions(options.constraints, options.tokens)),
         penalties_(
             LogSpacedPenalties(options.penalty_min, options.penalty_max, options.population)),
         generator_(options.seed) {}
 
-  void Start() {
+  absl::Status Start() {
     for (int slot = 0; slot < options_.population; ++slot) {
       Prompt prompt;
       if (!options_.initial_prompts.empty()) {
         const size_t given = options_.initial_prompts.size();
         prompt = options_.initial_prompts[given == 1 ? 0 : slot];
       } else {
-        for (int i = 0; i < options_.tokens; ++i) {
-          const auto count = static_cast<int64_t>(allowed_->ids.size());
-          prompt.push_back(allowed_->ids[generator_.Integer(count)]);
-        }
+        for (int i = 0; i < options_.tokens; ++i) prompt.push_back(DrawToken());
+        if (absl::Status status = Mend(prompt); !status.ok()) return status;
       }
       parents_.push_back(std::move(prompt));
     }
+    return absl::OkStatus();
   }
 
   bool done() const override { return completed_ >= options_.iterations; }
@@ -100,13 +119,30 @@ class EpoSearch final : public Search {
     }
     // All positions, then all ranks: two tensors in the reference implementation.
     for (Mutation& mutation : mutations) {
-      mutation.position = static_cast<int>(generator_.Integer(options_.tokens));
+      mutation.position = open_[generator_.Integer(std::ssize(open_))];
     }
     for (Mutation& mutation : mutations) {
       mutation.rank = static_cast<int>(generator_.Integer(options_.top_k));
     }
     return mutations;
   }
+
+  const PromptRules* rules() const override { return rules_.get(); }
+
+  Mutation Redraw(int slot) override {
+    const int position = open_[generator_.Integer(std::ssize(open_))];
+    return {slot, position, DrawBelow(options_.top_k)};
+  }
+
+  std::vector<int> DrawPositions() override {
+    std::vector<int> positions = open_;
+    for (size_t left = positions.size(); left > 1; --left) {
+      std::swap(positions[left - 1], positions[generator_.Integer(static_cast<int64_t>(left))]);
+    }
+    return positions;
+  }
+
+  int DrawBelow(int count) override { return static_cast<int>(generator_.Integer(count)); }
 
   Iteration Tell(std::span<const Score> parent_scores, std::vector<Prompt> children,
                  std::span<const Score> child_scores) override {
@@ -117,18 +153,20 @@ class EpoSearch final : public Search {
     iteration.scores.assign(parent_scores.begin(), parent_scores.end());
     iteration.scores.insert(iteration.scores.end(), child_scores.begin(), child_scores.end());
     for (int slot = 0; slot < options_.population; ++slot) {
-      iteration.keep.push_back(Best(iteration.scores, penalties_[slot], slot));
+      iteration.keep.push_back(
+          Best(iteration.scores, penalties_[slot], options_.constraints, slot));
     }
     if (options_.restart_period > 0 && completed_ % options_.restart_period == 0) {
       const double low = options_.restart_penalty_low;
       const double width = options_.restart_penalty_high - low;
       iteration.restart_penalty = static_cast<float>(low + width * generator_.Uniform());
-      const int best = Best(iteration.scores, *iteration.restart_penalty, -1);
+      const int best = Best(iteration.scores, *iteration.restart_penalty, options_.constraints, -1);
       if (best >= 0) iteration.keep.assign(options_.population, best);
     }
     parents_.clear();
     for (const int kept : iteration.keep) parents_.push_back(iteration.ids[kept]);
     for (size_t i = 0; i < iteration.ids.size(); ++i) {
+      if (!options_.constraints.Affords(iteration.scores[i].cross_entropy)) continue;
       frontier_.Add(iteration.ids[i], iteration.scores[i]);
     }
     ++completed_;
@@ -181,6 +219,26 @@ class EpoSearch final : public Search {
   }
 
  private:
+  TokenId DrawToken() {
+    return allowed_->ids[generator_.Integer(static_cast<int64_t>(allowed_->ids.size()))];
+  }
+
+  // Draws tokens of `prompt` again, where it breaks the rules, until it keeps them.
+  absl::Status Mend(Prompt& prompt) {
+    if (rules_ == nullptr) return absl::OkStatus();
+    std::set<std::string> broken;
+    for (int left = kMends + kMendsPerToken * options_.tokens; left > 0; --left) {
+      const auto breach = rules_->Check(prompt);
+      if (!breach) return absl::OkStatus();
+      broken.insert(rules_->FieldOf(breach->rule));
+      prompt[breach->first + generator_.Integer(breach->last - breach->first)] = DrawToken();
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat(absl::StrJoin(broken, " and "), ": no first prompt of ", options_.tokens,
+                     " tokens that keeps to it was found among the ", allowed_->ids.size(),
+                     " allowed tokens; give initial_prompts, or relax the constraint"));
+  }
+
   bool IsPrompt(const Prompt& prompt) const {
     if (static_cast<int>(prompt.size()) != options_.tokens) return false;
     for (const TokenId id : prompt) {
@@ -192,6 +250,9 @@ class EpoSearch final : public Search {
   const SearchOptions options_;
   const StateSeal seal_;
   const std::shared_ptr<const AllowedTokens> allowed_;
+  const std::shared_ptr<const PromptRules> rules_;
+  // The positions that may change.
+  const std::vector<int> open_;
   const std::vector<float> penalties_;
   TorchGenerator generator_;
   std::vector<Prompt> parents_;
@@ -201,17 +262,18 @@ class EpoSearch final : public Search {
 
 }  // namespace
 
-std::unique_ptr<Search> Search::Create(const SearchOptions& options,
-                                       std::shared_ptr<const AllowedTokens> allowed) {
-  auto search = std::make_unique<EpoSearch>(options, std::move(allowed));
-  search->Start();
+absl::StatusOr<std::unique_ptr<Search>> Search::Create(const SearchOptions& options,
+                                                       std::shared_ptr<const AllowedTokens> allowed,
+                                                       std::shared_ptr<const PromptRules> rules) {
+  auto search = std::make_unique<EpoSearch>(options, std::move(allowed), std::move(rules));
+  if (absl::Status status = search->Start(); !status.ok()) return status;
   return search;
 }
 
 absl::StatusOr<std::unique_ptr<Search>> Search::Restore(
     const SearchOptions& options, std::shared_ptr<const AllowedTokens> allowed,
-    std::string_view blob) {
-  auto search = std::make_unique<EpoSearch>(options, std::move(allowed));
+    std::string_view blob, std::shared_ptr<const PromptRules> rules) {
+  auto search = std::make_unique<EpoSearch>(options, std::move(allowed), std::move(rules));
   if (!search->Load(blob)) {
     return absl::InvalidArgumentError("the checkpoint is damaged or of another search");
   }

@@ -17,7 +17,9 @@
 #include "core/evaluate/evaluator.h"
 #include "core/model/allowed_tokens.h"
 #include "core/model/model_config.h"
+#include "core/search/constraints.h"
 #include "core/search/frontier.h"
+#include "core/search/prompt_rules.h"
 
 namespace epo {
 
@@ -38,11 +40,13 @@ struct SearchOptions {
   // None, one (for every slot), or one a slot.
   std::vector<Prompt> initial_prompts;
   bool allow_special_tokens = false;
+  Constraints constraints;
 };
 
 // Every field of `options` that is out of range for a model of this shape with `allowed` tokens;
 // field names as in SearchOptions, which are the wire contract's ("initial_prompts[2]" for one of
-// many, "restart_penalty.low"). Empty when all are good.
+// many, "restart_penalty.low"). Empty when all are good, but for the constraints: `allowed` is what
+// there is without them, and ValidateConstraints() judges what they mean for the rest.
 FieldViolations ValidateSearchOptions(const SearchOptions& options, const ModelConfig& config,
                                       const AllowedTokens& allowed);
 
@@ -71,15 +75,18 @@ struct Iteration {
 // run. Not thread-safe.
 class Search {
  public:
-  // `options` must be valid. `allowed` is shared with the caller.
-  static std::unique_ptr<Search> Create(const SearchOptions& options,
-                                        std::shared_ptr<const AllowedTokens> allowed);
+  // `options` must be valid. `allowed` and `rules`, those of the options' constraints (none: null),
+  // are shared with the caller. FAILED_PRECONDITION names the constraint when no first prompt that
+  // keeps the rules was found.
+  static absl::StatusOr<std::unique_ptr<Search>> Create(
+      const SearchOptions& options, std::shared_ptr<const AllowedTokens> allowed,
+      std::shared_ptr<const PromptRules> rules = nullptr);
 
   // Continues where Save() stood, bit for bit. INVALID_ARGUMENT when `blob` is not what Save()
   // wrote for these options.
   static absl::StatusOr<std::unique_ptr<Search>> Restore(
       const SearchOptions& options, std::shared_ptr<const AllowedTokens> allowed,
-      std::string_view blob);
+      std::string_view blob, std::shared_ptr<const PromptRules> rules = nullptr);
 
   virtual ~Search() = default;
 
@@ -94,6 +101,14 @@ class Search {
 
   // Draws the next iteration's children. Child c comes from slot c mod M.
   virtual std::vector<Mutation> Ask() = 0;
+
+  // What a child must keep to be told of; null: nothing.
+  virtual const PromptRules* rules() const = 0;
+  // Another child of `slot`, drawn for one that broke the rules. Between Ask() and Tell().
+  virtual Mutation Redraw(int slot) = 0;
+  // All positions that may change, in an order drawn for the occasion; and a number below `count`.
+  virtual std::vector<int> DrawPositions() = 0;
+  virtual int DrawBelow(int count) = 0;
 
   // `parent_scores`: one a slot; `children` and `child_scores`: one a mutation that Ask() returned,
   // in its order.

@@ -2,6 +2,7 @@
 #ifndef EPO_CORE_SEARCH_STATE_SEAL_H_
 #define EPO_CORE_SEARCH_STATE_SEAL_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,7 +26,8 @@ class StateSeal {
  private:
   std::string Digest(std::string_view state) const;
 
-  std::string options_;
+  // The hash that the state's continues.
+  uint64_t options_;
 };
 
 }  // namespace epo

@@ -122,15 +122,21 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       Same(again.objective, spec->objective) &&
           Converter::EffectiveSpec(stored, again).SerializeAsString() == stored.SerializeAsString(),
       "a restart finds the same job");
-  const auto allowed =
-      epo::MakeAllowedTokens(converter.model(), spec->options.allow_special_tokens);
-  const auto search = epo::Search::Create(spec->options, allowed);
+  const auto allowed = epo::MakeAllowedTokens(converter.model(), spec->options);
+  const auto rules =
+      epo::PromptRules::Create(spec->options.constraints, converter.model().tokenizer());
+  auto made = epo::Search::Create(spec->options, allowed, rules);
+  if (!made.ok()) {
+    Require(made.status().code() == absl::StatusCode::kFailedPrecondition, "FAILED_PRECONDITION");
+    return 0;
+  }
+  const auto search = *std::move(made);
   for (const epo::Mutation& mutation : search->Ask()) {
     Require(mutation.position < spec->options.tokens && mutation.rank < spec->options.top_k,
             "a mutation is within its ranges");
   }
   const std::string saved = search->Save();
-  Require(epo::Search::Restore(again.options, allowed, saved).ok(),
+  Require(epo::Search::Restore(again.options, allowed, saved, rules).ok(),
           "a restart restores the search");
   return 0;
 }

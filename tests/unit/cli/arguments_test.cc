@@ -28,6 +28,15 @@ TEST(ParseIdsTest, NamesWhatIsNoId) {
   }
 }
 
+TEST(ParsePositionsTest, PositionsAndRanges) {
+  EXPECT_THAT(*ParsePositions("0,3-5, 2"), ElementsAre(0, 3, 4, 5, 2));
+  EXPECT_THAT(*ParsePositions("7-7"), ElementsAre(7));
+  for (const char* text : {"", "x", "1,", "-1", "3-", "5-3", "1-2-3", "0-2000000000"}) {
+    EXPECT_FALSE(ParsePositions(text).ok()) << text;
+  }
+  EXPECT_THAT(std::string(ParsePositions("1,5-3").status().message()), HasSubstr("'5-3'"));
+}
+
 TEST(ParsePenaltyRangeTest, NumberOrRange) {
   EXPECT_EQ(ParsePenaltyRange("2.0")->low(), 2);
   EXPECT_EQ(ParsePenaltyRange("2.0")->high(), 2);

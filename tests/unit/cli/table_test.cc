@@ -20,6 +20,7 @@ v1::Frontier Frontier(int points) {
     point->set_target(i);
     point->set_cross_entropy(i + 0.5F);
     point->set_text("p" + std::to_string(i));
+    point->set_round_trips(true);
   }
   return frontier;
 }
@@ -53,8 +54,38 @@ TEST(FrontierLinesTest, QuotesTexts) {
   v1::Frontier frontier;
   auto* point = frontier.add_points();
   point->set_text("a\n\u202e\"");
+  point->set_round_trips(true);
   EXPECT_EQ(FrontierLines(frontier, 0, 0, false).back(),
             "0.0000              -  \"a\\n\\u{202e}\\\"\"");
+}
+
+TEST(FrontierLinesTest, TellsWhatDoesNotRoundTrip) {
+  v1::Frontier frontier = Frontier(2);
+  EXPECT_THAT(FrontierLines(frontier, 0, 0, false),
+              ElementsAre("target  cross-entropy  prompt", "0.0000         0.5000  \"p0\"",
+                          "1.0000         1.5000  \"p1\""));
+  frontier.mutable_points(1)->set_round_trips(false);
+  EXPECT_THAT(FrontierLines(frontier, 0, 0, false),
+              ElementsAre("target  cross-entropy  round-trips  prompt",
+                          "0.0000         0.5000  yes          \"p0\"",
+                          "1.0000         1.5000  no           \"p1\""));
+}
+
+TEST(ConstraintsTextTest, SaysWhatIsForbidden) {
+  v1::Constraints constraints;
+  EXPECT_EQ(ConstraintsText(constraints), "");
+  constraints.set_ascii_only(true);
+  constraints.set_decodable_only(true);
+  constraints.add_banned_ids(5);
+  constraints.set_banned_token_regex("\n+");
+  constraints.add_banned_texts("a\nb");
+  constraints.set_retokenizable(true);
+  constraints.add_frozen_positions(0);
+  constraints.add_frozen_positions(2);
+  constraints.set_max_cross_entropy(4.5);
+  EXPECT_EQ(ConstraintsText(constraints),
+            "ASCII, decodable, without 1 tokens, without tokens like \"\\n+\", without "
+            "\"a\\nb\", retokenizable, frozen at 0,2, cross-entropy at most 4.5");
 }
 
 TEST(FrontierLinesTest, ShowsBothEndsWhenThereIsNoRoomForAll) {

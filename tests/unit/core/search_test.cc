@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -16,7 +17,9 @@ namespace {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::Gt;
 using ::testing::Pointwise;
+using ::testing::UnorderedElementsAre;
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
@@ -103,7 +106,7 @@ TEST(SearchTest, DrawsAsTorchDoes) {
   options.children_per_parent = 3;
   options.top_k = 3;
   options.restart_period = 1;
-  const auto search = Search::Create(options, AllowAll(500));
+  const auto search = *Search::Create(options, AllowAll(500));
   EXPECT_THAT(search->parents(),
               ElementsAre(Prompt({115, 392, 221, 286, 283}), Prompt({347, 287, 279, 488, 261})));
   const std::vector<std::vector<int>> positions = {{3, 1, 3, 2, 2, 0}, {1, 3, 3, 3, 2, 0}};
@@ -131,14 +134,14 @@ TEST(SearchTest, SpacesPenaltiesAsTorchDoes) {
               ElementsAre(0.099999994F, 0.193069771F, 0.372759342F, 0.719685614F, 1.38949561F,
                           2.68269587F, 5.17947483F, 10.0F));
   EXPECT_THAT(LogSpacedPenalties(0.1, 10.0, 1), ElementsAre(0.099999994F));
-  const auto search = Search::Create(SmallOptions(), AllowAll(50));
+  const auto search = *Search::Create(SmallOptions(), AllowAll(50));
   EXPECT_THAT(search->penalties(), Pointwise(::testing::Eq(), LogSpacedPenalties(0.1, 10.0, 4)));
 }
 
 TEST(SearchTest, DrawsAllowedTokensOnly) {
   SearchOptions options = SmallOptions();
   options.population = 40;
-  const auto search = Search::Create(options, Allow({3, 8, 41}, 50));
+  const auto search = *Search::Create(options, Allow({3, 8, 41}, 50));
   std::vector<int> seen(50, 0);
   for (const Prompt& parent : search->parents()) {
     for (const TokenId id : parent) ++seen[id];
@@ -149,16 +152,16 @@ TEST(SearchTest, DrawsAllowedTokensOnly) {
 TEST(SearchTest, StartsFromGivenPrompts) {
   SearchOptions options = SmallOptions();
   options.initial_prompts = {Prompt({1, 2, 3, 4, 5})};
-  EXPECT_THAT(Search::Create(options, AllowAll(50))->parents(), Each(Prompt({1, 2, 3, 4, 5})));
+  EXPECT_THAT((*Search::Create(options, AllowAll(50)))->parents(), Each(Prompt({1, 2, 3, 4, 5})));
   options.initial_prompts = {Prompt(5, 1), Prompt(5, 2), Prompt(5, 3), Prompt(5, 4)};
-  EXPECT_THAT(Search::Create(options, AllowAll(50))->parents(),
+  EXPECT_THAT((*Search::Create(options, AllowAll(50)))->parents(),
               ElementsAre(Prompt(5, 1), Prompt(5, 2), Prompt(5, 3), Prompt(5, 4)));
 }
 
 TEST(SearchTest, RunsEquallyFromEqualSeeds) {
   const auto allowed = AllowAll(50);
-  const auto a = Search::Create(SmallOptions(), allowed);
-  const auto b = Search::Create(SmallOptions(), allowed);
+  const auto a = *Search::Create(SmallOptions(), allowed);
+  const auto b = *Search::Create(SmallOptions(), allowed);
   const auto from_a = RunToEnd(*a), from_b = RunToEnd(*b);
   ASSERT_EQ(from_a.size(), 12U);
   ASSERT_EQ(from_b.size(), 12U);
@@ -172,11 +175,11 @@ TEST(SearchTest, RunsEquallyFromEqualSeeds) {
 
   SearchOptions other = SmallOptions();
   other.seed = 8;
-  EXPECT_NE(RunToEnd(*Search::Create(other, allowed))[0].ids, from_a[0].ids);
+  EXPECT_NE(RunToEnd(**Search::Create(other, allowed))[0].ids, from_a[0].ids);
 }
 
 TEST(SearchTest, NextParentsAreTheKeptOnes) {
-  const auto search = Search::Create(SmallOptions(), AllowAll(50));
+  const auto search = *Search::Create(SmallOptions(), AllowAll(50));
   std::vector<Prompt> parents(search->parents().begin(), search->parents().end());
   for (int i = 0; i < 12; ++i) {
     EXPECT_FALSE(search->done());
@@ -205,7 +208,7 @@ int BestByHand(const Iteration& iteration, float penalty) {
 }
 
 TEST(SearchTest, EachSlotKeepsTheBestForItsPenaltyExceptAtRestarts) {
-  const auto search = Search::Create(SmallOptions(), AllowAll(50));
+  const auto search = *Search::Create(SmallOptions(), AllowAll(50));
   int diverse = 0;
   for (int i = 0; i < 12; ++i) {
     const Iteration iteration = Step(*search);
@@ -227,7 +230,7 @@ TEST(SearchTest, EachSlotKeepsTheBestForItsPenaltyExceptAtRestarts) {
 TEST(SearchTest, NeverRestartsWithoutPeriod) {
   SearchOptions options = SmallOptions();
   options.restart_period = 0;
-  const auto search = Search::Create(options, AllowAll(50));
+  const auto search = *Search::Create(options, AllowAll(50));
   for (const Iteration& iteration : RunToEnd(*search)) EXPECT_FALSE(iteration.restart_penalty);
 }
 
@@ -235,7 +238,7 @@ TEST(SearchTest, BreaksTiesToTheLowestIndex) {
   for (const int period : {0, 1}) {
     SearchOptions options = SmallOptions();
     options.restart_period = period;
-    const auto search = Search::Create(options, AllowAll(50));
+    const auto search = *Search::Create(options, AllowAll(50));
     EXPECT_THAT(Step(*search, [](const Prompt&) { return Score{1.0F, 2.0F}; }).keep, Each(0));
   }
 }
@@ -244,7 +247,7 @@ TEST(SearchTest, NaNNeverWins) {
   for (const int period : {0, 1}) {
     SearchOptions options = SmallOptions();
     options.restart_period = period;
-    const auto search = Search::Create(options, AllowAll(50));
+    const auto search = *Search::Create(options, AllowAll(50));
     const auto is_good = [](const Prompt& prompt) { return prompt[0] % 3 == 0; };
     const auto score = [&](const Prompt& prompt) {
       if (is_good(prompt)) return Score{-50.0F, 90.0F};
@@ -262,7 +265,7 @@ TEST(SearchTest, SlotsKeepTheirParentsWhenAllIsNaN) {
   for (const int period : {0, 1}) {
     SearchOptions options = SmallOptions();
     options.restart_period = period;
-    const auto search = Search::Create(options, AllowAll(50));
+    const auto search = *Search::Create(options, AllowAll(50));
     EXPECT_THAT(Step(*search,
                      [](const Prompt&) {
                        return Score{kNaN, kNaN};
@@ -273,9 +276,65 @@ TEST(SearchTest, SlotsKeepTheirParentsWhenAllIsNaN) {
   }
 }
 
+TEST(SearchTest, DrawsOpenPositionsOnly) {
+  SearchOptions options = SmallOptions();
+  options.initial_prompts = {Prompt({1, 2, 3, 4, 5})};
+  options.constraints.frozen_positions = {3, 0};
+  const auto search = *Search::Create(options, AllowAll(50));
+  std::vector<int> drawn(5, 0);
+  for (int i = 0; i < 12; ++i) {
+    for (const Mutation& mutation : search->Ask()) ++drawn[mutation.position];
+    ++drawn[search->Redraw(1).position];
+    EXPECT_THAT(search->DrawPositions(), UnorderedElementsAre(1, 2, 4));
+  }
+  EXPECT_THAT(drawn, ElementsAre(0, Gt(0), Gt(0), 0, Gt(0)));
+}
+
+TEST(SearchTest, KeepsNothingAboveTheCeilingOnceThereIsBetter) {
+  for (const int period : {0, 1}) {
+    SearchOptions options = SmallOptions();
+    options.restart_period = period;
+    options.constraints.max_cross_entropy = 2.0;
+    const auto search = *Search::Create(options, AllowAll(50));
+    // The less fluent, the greater the target: only the ceiling holds it back.
+    const auto score_with_base = [](float base) {
+      return [base](const Prompt& prompt) {
+        const float cross_entropy = base + ScoreOf(prompt).cross_entropy / 10.0F;
+        return prompt[0] == 1 ? Score{kNaN, 0.0F} : Score{100.0F * cross_entropy, cross_entropy};
+      };
+    };
+    // All are above it: the least cross-entropy leads below.
+    const Iteration above = Step(*search, score_with_base(3.0F));
+    size_t least = above.scores.size();
+    for (size_t i = 0; i < above.scores.size(); ++i) {
+      if (std::isnan(above.scores[i].target)) continue;
+      if (least == above.scores.size() ||
+          above.scores[i].cross_entropy < above.scores[least].cross_entropy) {
+        least = i;
+      }
+    }
+    EXPECT_THAT(above.keep, Each(static_cast<int>(least)));
+    EXPECT_TRUE(search->frontier().empty());
+    int kept_from_more = 0;
+    for (int i = 0; i < 5; ++i) {
+      const Iteration iteration = Step(*search, score_with_base(1.7F));
+      const auto good = std::count_if(iteration.scores.begin(), iteration.scores.end(),
+                                      [](const Score& s) { return s.cross_entropy <= 2.0F; });
+      ASSERT_GT(good, 0);
+      kept_from_more += good < std::ssize(iteration.scores);
+      for (const int kept : iteration.keep) EXPECT_LE(iteration.scores[kept].cross_entropy, 2.0F);
+      EXPECT_FALSE(search->frontier().empty());
+      for (const ScoredPrompt& point : search->frontier()) {
+        EXPECT_LE(point.score.cross_entropy, 2.0F);
+      }
+    }
+    EXPECT_GT(kept_from_more, 0) << "nothing was above the ceiling";
+  }
+}
+
 TEST(SearchTest, ContinuesFromSaveBitForBit) {
   const auto allowed = AllowAll(50);
-  const auto whole = Search::Create(SmallOptions(), allowed);
+  const auto whole = *Search::Create(SmallOptions(), allowed);
   std::vector<std::string> saves = {whole->Save()};
   std::vector<Iteration> iterations;
   while (!whole->done()) {
@@ -298,7 +357,7 @@ TEST(SearchTest, ContinuesFromSaveBitForBit) {
 
 TEST(SearchTest, RefusesDamagedSaves) {
   const auto allowed = AllowAll(50);
-  const auto search = Search::Create(SmallOptions(), allowed);
+  const auto search = *Search::Create(SmallOptions(), allowed);
   Step(*search);
   const std::string good = search->Save();
   const auto restore = [&](const std::string& blob) {
@@ -319,7 +378,7 @@ TEST(SearchTest, RefusesDamagedSaves) {
 
 TEST(SearchTest, RefusesSavesOfOtherOptions) {
   const auto allowed = AllowAll(50);
-  const auto search = Search::Create(SmallOptions(), allowed);
+  const auto search = *Search::Create(SmallOptions(), allowed);
   Step(*search);
   const std::string blob = search->Save();
   const std::vector<std::function<void(SearchOptions&)>> changes = {
@@ -336,6 +395,14 @@ TEST(SearchTest, RefusesSavesOfOtherOptions) {
       [](auto& o) { o.seed = 8; },
       [](auto& o) { o.initial_prompts = {Prompt(5, 1)}; },
       [](auto& o) { o.allow_special_tokens = true; },
+      [](auto& o) { o.constraints.ascii_only = true; },
+      [](auto& o) { o.constraints.decodable_only = true; },
+      [](auto& o) { o.constraints.banned_ids = {49}; },
+      [](auto& o) { o.constraints.banned_token_regex = "x"; },
+      [](auto& o) { o.constraints.banned_texts = {"x"}; },
+      [](auto& o) { o.constraints.retokenizable = true; },
+      [](auto& o) { o.constraints.frozen_positions = {1}; },
+      [](auto& o) { o.constraints.max_cross_entropy = 5; },
   };
   for (size_t i = 0; i < changes.size(); ++i) {
     SearchOptions options = SmallOptions();

@@ -106,6 +106,80 @@ TEST_F(ConvertTest, EveryFieldReachesTheCore) {
   EXPECT_TRUE(options.allow_special_tokens);
 }
 
+TEST_F(ConvertTest, EveryConstraintReachesTheCore) {
+  v1::JobSpec spec = GoodSpec();
+  spec.set_top_k(1);
+  spec.add_initial_prompts()->set_text("right of the copy use");
+  v1::Constraints& wire = *spec.mutable_constraints();
+  wire.set_ascii_only(true);
+  wire.set_decodable_only(true);
+  wire.add_banned_ids(9);
+  wire.add_banned_ids(8);
+  wire.set_banned_token_regex("x");
+  wire.add_banned_texts("two words");
+  wire.add_banned_texts("YY");
+  wire.set_retokenizable(true);
+  wire.add_frozen_positions(3);
+  wire.add_frozen_positions(1);
+  wire.set_max_cross_entropy(4.5);
+  ASSERT_TRUE(Parse(spec).empty());
+  EXPECT_EQ(parsed_.options.constraints, (Constraints{.ascii_only = true,
+                                                      .decodable_only = true,
+                                                      .banned_ids = {9, 8},
+                                                      .banned_token_regex = "x",
+                                                      .banned_texts = {"two words", "YY"},
+                                                      .retokenizable = true,
+                                                      .frozen_positions = {3, 1},
+                                                      .max_cross_entropy = 4.5}));
+  EXPECT_EQ(Converter::EffectiveSpec(spec, parsed_).constraints().SerializeAsString(),
+            wire.SerializeAsString());
+  ASSERT_TRUE(Parse(GoodSpec()).empty());
+  EXPECT_EQ(parsed_.options.constraints, Constraints());
+  EXPECT_FALSE(Converter::EffectiveSpec(GoodSpec(), parsed_).has_constraints());
+}
+
+TEST_F(ConvertTest, TopKIsAtMostWhatTheConstraintsLeave) {
+  v1::JobSpec spec = GoodSpec();
+  spec.clear_top_k();
+  ASSERT_TRUE(Parse(spec).empty());
+  EXPECT_EQ(parsed_.options.top_k, 512);
+  spec.mutable_constraints()->set_banned_token_regex("[^a-c]");
+  ASSERT_TRUE(Parse(spec).empty());
+  EXPECT_EQ(parsed_.options.top_k, 5);  // "a", "b", "c", "ac", "ab"
+  EXPECT_EQ(Converter::EffectiveSpec(spec, parsed_).top_k(), 5);
+  spec.set_top_k(6);
+  EXPECT_EQ(Fields(Parse(spec)), (std::vector<std::string>{"spec.top_k"}));
+  spec.mutable_constraints()->set_banned_token_regex(".");
+  spec.mutable_constraints()->add_banned_ids(198);  // the line break
+  EXPECT_EQ(Fields(Parse(spec)), (std::vector<std::string>{"spec.constraints.banned_token_regex"}));
+}
+
+TEST_F(ConvertTest, BadConstraintsAreNamedWithTheirPaths) {
+  v1::JobSpec spec = GoodSpec();
+  spec.set_tokens(2);
+  spec.mutable_constraints()->set_banned_token_regex("(");
+  spec.mutable_constraints()->add_banned_ids(-5);
+  spec.mutable_constraints()->add_banned_texts("");
+  spec.mutable_constraints()->add_frozen_positions(2);
+  spec.mutable_constraints()->set_max_cross_entropy(0);
+  spec.add_initial_prompts()->mutable_ids()->add_ids(3);
+  EXPECT_EQ(Fields(Parse(spec)),
+            (std::vector<std::string>{
+                "spec.initial_prompts[0]", "spec.constraints.banned_token_regex",
+                "spec.constraints.banned_ids[0]", "spec.constraints.banned_texts[0]",
+                "spec.constraints.max_cross_entropy", "spec.constraints.frozen_positions[0]"}));
+}
+
+TEST_F(ConvertTest, PointsSayWhetherTheyRoundTrip) {
+  const Prompt ids = model_->tokenizer().Encode("right of the use");
+  EXPECT_TRUE(converter_.ToScoredPrompt(ids, {}).round_trips());
+  const Tokenizer& tokenizer = model_->tokenizer();
+  EXPECT_FALSE(converter_.ToScoredPrompt({tokenizer.Encode("t")[0], tokenizer.Encode("h")[0]}, {})
+                   .round_trips());
+  // A part of a character.
+  EXPECT_FALSE(converter_.ToScoredPrompt({tokenizer.Encode("é")[0]}, {}).round_trips());
+}
+
 TEST_F(ConvertTest, AMissingObjectiveIsNamed) {
   v1::JobSpec spec = GoodSpec();
   spec.clear_objective();
