@@ -26,15 +26,15 @@ grpc::Status BadRequest(const std::vector<std::pair<std::string, std::string>>& 
 }
 
 TEST(ErrorLinesTest, OneLineForEachBadField) {
-  EXPECT_THAT(ErrorLines(BadRequest({{"spec.top_k", "is 0"},
-                                     {"spec.initial_prompts[1].text", "is empty"},
-                                     {"spec.constraints.banned_ids[7]", "is -1"},
-                                     {"spec.new_field", "is new"}}),
-                         "here", {"--initial-ids", "--initial-text"}),
-              ElementsAre("--topk (spec.top_k): is 0",
-                          "--initial-text (spec.initial_prompts[1].text): is empty",
-                          "--ban-ids (spec.constraints.banned_ids[7]): is -1",
-                          "spec.new_field: is new"));
+  EXPECT_THAT(
+      ErrorLines(BadRequest({{"spec.top_k", "is 0"},
+                             {"spec.initial_prompts[1].text", "is empty"},
+                             {"spec.constraints.banned_ids[7]", "is -1"},
+                             {"spec.new_field", "is new"}}),
+                 "here", {"--initial-ids", "--initial-text"}),
+      ElementsAre("--topk (spec.top_k): is 0",
+                  "--initial-text (spec.initial_prompts[1].text): is empty",
+                  "--ban-ids (spec.constraints.banned_ids[7]): is -1", "spec.new_field: is new"));
 }
 
 TEST(ErrorLinesTest, ControlCharactersOfTheServerAreShown) {
