@@ -26,7 +26,7 @@ class RedrawTest : public ::testing::Test {
 
   RedrawTest() : evaluator_(Evaluator::Create(*model_, {})) {}
 
-  static Objective Neuron() { return {2, 5}; }
+  static Objective Neuron() { return NeuronObjective(2, 5); }
 
   static SearchOptions Options(const Constraints& constraints) {
     SearchOptions options;
