@@ -3,9 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <limits>
 #include <memory>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -15,11 +13,13 @@
 #include "core/search/frontier.h"
 #include "server/clock.h"
 #include "server/find_job.h"
-#include "server/frontier_history.h"
+#include "server/find_sweep.h"
+#include "server/frontiers.h"
 #include "server/initial_job.h"
 #include "server/job_request.h"
 #include "server/job_state.h"
 #include "server/log.h"
+#include "server/new_id.h"
 #include "server/status.h"
 
 namespace epo {
@@ -27,16 +27,6 @@ namespace {
 
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 1000;
-constexpr int kHistoryPage = 16;
-
-// 60 random bits: "j" and 12 letters or digits.
-std::string NewJobId() {
-  constexpr char kBase32[] = "abcdefghijklmnopqrstuvwxyz234567";
-  std::random_device random;
-  std::string id = "j";
-  for (int i = 0; i < 12; ++i) id += kBase32[random() % 32];
-  return id;
-}
 
 absl::Status TooManyWaiting(const CallContext& context, int limit) {
   return WithRetry(
@@ -124,14 +114,19 @@ absl::StatusOr<v1::Job> Api::GetJob(const CallContext& context, const v1::GetJob
   return job;
 }
 
+int Api::PageSize(int asked, FieldViolations& violations) {
+  if (asked < 0) {
+    violations.push_back({"page_size", absl::StrCat("is ", asked, "; give 1 to ", kMaxPageSize,
+                                                    ", or 0 for the default")});
+  }
+  return asked == 0 ? kDefaultPageSize : std::min(asked, kMaxPageSize);
+}
+
 absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const CallContext& context,
                                                    const v1::ListJobsRequest& request) {
   FieldViolations violations;
-  if (request.page_size() < 0) {
-    violations.push_back({"page_size", absl::StrCat("is ", request.page_size(), "; give 1 to ",
-                                                    kMaxPageSize, ", or 0 for the default")});
-  }
   ListQuery query;
+  query.page_size = PageSize(request.page_size(), violations);
   for (int i = 0; i < request.states_size(); ++i) {
     const v1::Job::State state = request.states(i);
     if (!v1::Job::State_IsValid(state) || state == v1::Job::STATE_UNSPECIFIED) {
@@ -141,10 +136,13 @@ absl::StatusOr<v1::ListJobsResponse> Api::ListJobs(const CallContext& context,
     query.states.push_back(state);
   }
   if (!violations.empty()) return InvalidFields(violations);
-  query.page_size =
-      request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
   query.page_token = request.page_token();
   if (context.role != Role::kAdmin) query.client = context.client;
+  if (!request.sweep().empty()) {
+    const absl::StatusOr<v1::Sweep> sweep = FindSweep(store_, context, request.sweep());
+    if (!sweep.ok()) return sweep.status();
+    query.sweep = sweep->id();
+  }
   absl::StatusOr<JobPage> page = store_.ListJobs(query);
   if (absl::IsInvalidArgument(page.status())) {
     return InvalidFields({{"page_token", "is not a next_page_token of this server"}});
@@ -203,6 +201,7 @@ absl::StatusOr<google::protobuf::Empty> Api::DeleteJob(const CallContext& contex
   absl::StatusOr<v1::Job> job = Find(context, request.id());
   if (!job.ok()) return job.status();
   if (!IsTerminal(job->state())) return JobNotEnded(*job);
+  if (!job->sweep().empty()) return JobOfSweep(*job);
   const absl::Status deleted = store_.DeleteJob(job->id());
   if (absl::IsNotFound(deleted)) return JobNotFound(job->id());
   if (!deleted.ok()) return deleted;
@@ -215,43 +214,11 @@ absl::StatusOr<v1::Frontier> Api::GetFrontier(const CallContext& context,
                                               const v1::GetFrontierRequest& request) {
   absl::StatusOr<v1::Job> job = Find(context, request.id());
   if (!job.ok()) return job.status();
-  switch (request.kind()) {
-    case v1::FRONTIER_KIND_UNSPECIFIED:
-    case v1::LAMBDA: {
-      // Each step carries the frontier of the history up to it.
-      absl::StatusOr<std::vector<v1::Step>> last =
-          store_.GetSteps(job->id(), std::max(job->completed_iterations() - 1, 0), 1);
-      if (!last.ok()) return last.status();
-      return last->empty() ? v1::Frontier() : std::move(*last->front().mutable_frontier());
-    }
-    case v1::PARETO: {
-      const bool reduced = job->spec().history() == v1::FRONTIER;
-      // What dominates a prompt below the ceiling is below it too: so a reduced history has all.
-      const v1::Constraints& constraints = job->spec().constraints();
-      const double ceiling = constraints.has_max_cross_entropy()
-                                 ? constraints.max_cross_entropy()
-                                 : std::numeric_limits<double>::infinity();
-      ParetoSet pareto;
-      for (int next = 0;;) {
-        absl::StatusOr<std::vector<v1::Iteration>> page =
-            store_.GetIterations(job->id(), next, kHistoryPage);
-        if (!page.ok()) return page.status();
-        if (page->empty()) return converter_.ToFrontier(pareto.Points());
-        for (const v1::Iteration& iteration : *page) {
-          for (const ScoredPrompt& scored :
-               reduced ? FrontierMembers(iteration) : Converter::FromIteration(iteration)) {
-            if (scored.score.cross_entropy > ceiling) continue;
-            pareto.Add(scored.ids, scored.score);
-          }
-        }
-        next = page->back().index() + 1;
-      }
-    }
-    default:
-      return InvalidFields(
-          {{"kind", absl::StrCat(static_cast<int>(request.kind()),
-                                 " is no kind of frontier; give LAMBDA or PARETO")}});
-  }
+  if (absl::Status kind = CheckFrontierKind(request.kind()); !kind.ok()) return kind;
+  if (request.kind() != v1::PARETO) return PenaltyFrontierOf(store_, *job);
+  ParetoSet pareto;
+  if (absl::Status added = AddHistory(store_, *job, pareto); !added.ok()) return added;
+  return converter_.ToFrontier(pareto.Points());
 }
 
 void Api::Score(const CallContext& /*context*/, const v1::ScoreRequest& request,

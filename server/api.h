@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "epo/v1/service.pb.h"
 #include "google/protobuf/empty.pb.h"
 #include "server/call_context.h"
@@ -58,6 +59,16 @@ class Api {
                                                     const v1::DeleteJobRequest& request);
   absl::StatusOr<v1::Frontier> GetFrontier(const CallContext& context,
                                            const v1::GetFrontierRequest& request);
+  absl::StatusOr<v1::Sweep> CreateSweep(const CallContext& context,
+                                        const v1::CreateSweepRequest& request);
+  absl::StatusOr<v1::Sweep> GetSweep(const CallContext& context,
+                                     const v1::GetSweepRequest& request);
+  absl::StatusOr<v1::ListSweepsResponse> ListSweeps(const CallContext& context,
+                                                    const v1::ListSweepsRequest& request);
+  void CancelSweep(const CallContext& context, const v1::CancelSweepRequest& request,
+                   Done<v1::Sweep> done);
+  absl::StatusOr<google::protobuf::Empty> DeleteSweep(const CallContext& context,
+                                                      const v1::DeleteSweepRequest& request);
   void Score(const CallContext& context, const v1::ScoreRequest& request,
              std::function<bool()> abandoned, Done<v1::ScoreResponse> done);
   absl::StatusOr<v1::UploadedVector> UploadVector(const CallContext& context,
@@ -68,6 +79,8 @@ class Api {
                                                           const v1::GetServerInfoRequest& request);
 
  private:
+  // Of a list, as it is asked for.
+  static int PageSize(int asked, FieldViolations& violations);
   // Whether the client has made a job under this id.
   bool IsRepeat(const std::string& client, const std::string& request_id) const;
   // OK when there is room for a new job, or when the request made one before.
@@ -91,6 +104,8 @@ class Api {
   WorkerPool& pool_;
   const Limits limits_;
   std::atomic<bool> draining_ = false;
+  // Held while a sweep is in the store and its jobs are not yet with the scheduler.
+  absl::Mutex new_sweeps_mutex_;
 };
 
 }  // namespace epo

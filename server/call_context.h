@@ -5,8 +5,6 @@
 #include <memory>
 #include <string>
 
-#include "epo/v1/job.pb.h"
-
 namespace epo {
 
 // Each includes those before it.
@@ -26,8 +24,11 @@ struct CallContext {
   // Counts a stream among its client's open ones for as long as somebody holds it.
   std::shared_ptr<void> permit;
 
-  // Whether `job` exists as far as the caller may know.
-  bool Sees(const v1::Job& job) const { return role == Role::kAdmin || job.client() == client; }
+  // Whether a job or sweep exists as far as the caller may know.
+  template <class Resource>
+  bool Sees(const Resource& resource) const {
+    return role == Role::kAdmin || resource.client() == client;
+  }
 };
 
 }  // namespace epo

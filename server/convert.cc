@@ -108,6 +108,22 @@ SearchSpec Converter::ParseSpec(const v1::JobSpec& spec, const std::string& path
   return out;
 }
 
+Objective Converter::ParseSweepObjective(const v1::Objective& objective, const SearchSpec& base,
+                                         FieldViolations& violations) const {
+  v1::JobSpec spec;
+  *spec.mutable_objective() = objective;
+  Objective out = ParseObjective(model_, vectors_, spec, "", violations);
+  // Read once for all objectives.
+  out.contexts = base.objective.contexts;
+  out.across = base.objective.across;
+  out.fluency_over_suffix = base.objective.fluency_over_suffix;
+  const int tokens = base.options.tokens;
+  const bool length_good = tokens >= 2 && tokens <= model_.config().context_length;
+  CheckObjective(model_, out, objective, length_good ? std::optional<int>(tokens) : std::nullopt,
+                 "", violations);
+  return out;
+}
+
 v1::JobSpec Converter::EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& parsed) {
   const SearchOptions& options = parsed.options;
   v1::JobSpec out = spec;

@@ -47,6 +47,11 @@ class Converter {
   SearchSpec ParseSpec(const v1::JobSpec& spec, const std::string& path,
                        FieldViolations& violations) const;
 
+  // The objective of a spec that is otherwise the one that `base` was made of: one more of a sweep.
+  // Fields are named from the spec, "objective.neuron.layer".
+  Objective ParseSweepObjective(const v1::Objective& objective, const SearchSpec& base,
+                                FieldViolations& violations) const;
+
   // `spec` with every absent field set to what runs. `parsed` is what ParseSpec made of it.
   static v1::JobSpec EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& parsed);
 

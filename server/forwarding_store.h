@@ -21,18 +21,37 @@ class ForwardingStore : public Store {
                                     const std::string& request, int max_waiting) override {
     return store_->CreateJob(job, request_id, request, max_waiting);
   }
+  absl::StatusOr<CreatedSweep> CreateSweep(const v1::Sweep& sweep, const std::vector<v1::Job>& jobs,
+                                           const std::string& request_id,
+                                           const std::string& request, int max_waiting) override {
+    return store_->CreateSweep(sweep, jobs, request_id, request, max_waiting);
+  }
   absl::Status UpdateJob(const v1::Job& job) override { return store_->UpdateJob(job); }
+  absl::Status UpdateJobs(const std::vector<v1::Job>& jobs) override {
+    return store_->UpdateJobs(jobs);
+  }
   absl::Status NoteRound(const std::vector<std::string>& ids,
                          const std::vector<v1::Job>& begun) override {
     return store_->NoteRound(ids, begun);
   }
   absl::Status AppendStep(const StepRecord& record) override { return store_->AppendStep(record); }
   absl::Status DeleteJob(const std::string& id) override { return store_->DeleteJob(id); }
+  absl::Status DeleteSweep(const std::string& id) override { return store_->DeleteSweep(id); }
   absl::StatusOr<v1::Job> GetJob(const std::string& id) const override {
     return store_->GetJob(id);
   }
   absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override {
     return store_->ListJobs(query);
+  }
+  absl::StatusOr<v1::Sweep> GetSweep(const std::string& id) const override {
+    return store_->GetSweep(id);
+  }
+  absl::StatusOr<SweepPage> ListSweeps(const ListQuery& query) const override {
+    return store_->ListSweeps(query);
+  }
+  absl::StatusOr<std::vector<v1::Job>> SweepJobs(const std::string& id, int first,
+                                                 int limit) const override {
+    return store_->SweepJobs(id, first, limit);
   }
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
     return store_->UnfinishedJobs();
@@ -46,6 +65,10 @@ class ForwardingStore : public Store {
   absl::StatusOr<bool> HasRequest(const std::string& client,
                                   const std::string& request_id) const override {
     return store_->HasRequest(client, request_id);
+  }
+  absl::StatusOr<bool> HasSweepRequest(const std::string& client,
+                                       const std::string& request_id) const override {
+    return store_->HasSweepRequest(client, request_id);
   }
   absl::StatusOr<int64_t> UsedBytes() const override { return store_->UsedBytes(); }
   absl::Status PutVector(const StoredVector& vector, const std::string& client,

@@ -28,16 +28,16 @@ bool IsUuid(const std::string& text) {
 }
 
 // What is wrong with a new job's deadline, if anything.
-void CheckDeadline(const v1::JobSpec& spec, FieldViolations& violations) {
+void CheckDeadline(const v1::JobSpec& spec, const std::string& path, FieldViolations& violations) {
   using google::protobuf::util::TimeUtil;
   const int64_t seconds = spec.deadline().seconds();
   const int32_t nanos = spec.deadline().nanos();
   if (seconds < TimeUtil::kTimestampMinSeconds || seconds > TimeUtil::kTimestampMaxSeconds ||
       nanos < 0 || nanos > 999'999'999) {
-    violations.push_back({"spec.deadline", "is no time between the years 1 and 9999"});
+    violations.push_back({path + ".deadline", "is no time between the years 1 and 9999"});
   } else if (ToTime(spec.deadline()) <= absl::Now()) {
     violations.push_back(
-        {"spec.deadline",
+        {path + ".deadline",
          absl::StrCat("is ", TimeUtil::ToString(spec.deadline()), ", which has passed; it is ",
                       TimeUtil::ToString(NowTimestamp()), " now")});
   }
@@ -45,24 +45,33 @@ void CheckDeadline(const v1::JobSpec& spec, FieldViolations& violations) {
 
 }  // namespace
 
+void CheckRequestId(const std::string& request_id, FieldViolations& violations) {
+  if (request_id.empty() || IsUuid(request_id)) return;
+  violations.push_back({"request_id", absl::StrCat("\"", request_id, "\" is not a UUID")});
+}
+
+SearchSpec CheckJobSpec(const v1::JobSpec& spec, const std::string& path,
+                        const Converter& converter, const Limits& limits,
+                        const std::function<bool()>& is_repeat, FieldViolations& violations) {
+  const size_t before = violations.size();
+  CheckJobTexts(spec, path, limits, violations);
+  if (violations.size() > before) return {};
+  SearchSpec search = converter.ParseSpec(spec, path, violations);
+  CheckSearch(search.options, path, limits, violations);
+  CheckContexts(search.objective, search.options.tokens, path + ".contexts", limits, violations);
+  // A repeat gets its job, whose deadline may have passed since.
+  if (spec.has_deadline() && !is_repeat()) CheckDeadline(spec, path, violations);
+  return search;
+}
+
 absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
                                            const Converter& converter, const Limits& limits,
                                            const std::function<bool()>& is_repeat) {
   FieldViolations violations;
-  if (!request.request_id().empty() && !IsUuid(request.request_id())) {
-    violations.push_back(
-        {"request_id", absl::StrCat("\"", request.request_id(), "\" is not a UUID")});
-  }
+  CheckRequestId(request.request_id(), violations);
   SearchSpec spec;
   if (request.has_spec()) {
-    const size_t before = violations.size();
-    CheckJobTexts(request.spec(), "spec", limits, violations);
-    if (violations.size() > before) return InvalidFields(violations);
-    spec = converter.ParseSpec(request.spec(), "spec", violations);
-    CheckSearch(spec.options, "spec", limits, violations);
-    CheckContexts(spec.objective, spec.options.tokens, "spec.contexts", limits, violations);
-    // A repeat gets its job, whose deadline may have passed since.
-    if (request.spec().has_deadline() && !is_repeat()) CheckDeadline(request.spec(), violations);
+    spec = CheckJobSpec(request.spec(), "spec", converter, limits, is_repeat, violations);
   } else {
     violations.push_back({"spec", "is required"});
   }

@@ -1,8 +1,9 @@
-// What CreateJob asks of a request before anything is kept of it.
+// What CreateJob, and CreateSweep for its jobs, ask of a request before anything is kept of it.
 #ifndef EPO_SERVER_JOB_REQUEST_H_
 #define EPO_SERVER_JOB_REQUEST_H_
 
 #include <functional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "epo/v1/service.pb.h"
@@ -17,6 +18,13 @@ namespace epo {
 absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
                                            const Converter& converter, const Limits& limits,
                                            const std::function<bool()>& is_repeat);
+
+// The parts of it: each adds what is wrong to `violations`.
+void CheckRequestId(const std::string& request_id, FieldViolations& violations);
+// The search of `spec`, which stands under `path` in the request; valid only if nothing was added.
+SearchSpec CheckJobSpec(const v1::JobSpec& spec, const std::string& path,
+                        const Converter& converter, const Limits& limits,
+                        const std::function<bool()>& is_repeat, FieldViolations& violations);
 
 }  // namespace epo
 

@@ -39,6 +39,14 @@ absl::Status JobNotPaused(const v1::Job& job) {
       absl::StrCat("is ", v1::Job::State_Name(job.state()), ", so there is nothing to resume"));
 }
 
+absl::Status JobOfSweep(const v1::Job& job) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat("job \"", job.id(), "\" belongs to ", job.sweep(), ", with which it is deleted"),
+      "JOB_OF_SWEEP",
+      {{"id", job.id()}, {"state", v1::Job::State_Name(job.state())}, {"sweep", job.sweep()}});
+}
+
 absl::Status JobKillsServers(const v1::Job& job, int max_attempts) {
   return MakeError(
       absl::StatusCode::kAborted,

@@ -18,11 +18,12 @@ inline int PriorityOf(const v1::JobSpec& spec) {
 }
 
 // FAILED_PRECONDITION, each with the job's state: it has ended, has not, is paused already, is not
-// paused.
+// paused, is deleted with its sweep only.
 absl::Status JobEnded(const v1::Job& job);
 absl::Status JobNotEnded(const v1::Job& job);
 absl::Status JobPaused(const v1::Job& job);
 absl::Status JobNotPaused(const v1::Job& job);
+absl::Status JobOfSweep(const v1::Job& job);
 
 // ABORTED: the error of a job whose steps were under way when a server died, too often.
 absl::Status JobKillsServers(const v1::Job& job, int max_attempts);

@@ -28,6 +28,7 @@ constexpr Flag kChildren = {"--max-children", &Limits::children,
                             "A job's population times its children a parent"};
 constexpr Flag kIterations = {"--max-iterations", &Limits::iterations, "A job's iterations"};
 constexpr Flag kTopK = {"--max-top-k", &Limits::top_k, "A job's top_k"};
+constexpr Flag kSweepJobs = {"--max-sweep-jobs", &Limits::sweep_jobs, "A sweep's jobs"};
 constexpr Flag kScorePrompts = {"--max-score-prompts", &Limits::score_prompts,
                                 "Prompts of a score call"};
 constexpr Flag kVectorBytes = {"--max-vector-bytes", &Limits::vector_bytes,
@@ -60,8 +61,8 @@ void Check(int64_t value, const Flag& flag, const Limits& limits, const std::str
 void AddLimitOptions(CLI::App& app, Limits& limits) {
   for (const Flag& flag :
        {kMessageBytes, kMetadataBytes, kStreamsPerConnection, kTextBytes, kTokens, kPopulation,
-        kChildren, kIterations, kTopK, kScorePrompts, kVectorBytes, kVectors, kWaitingJobs,
-        kStreamsPerClient, kCallsPerSecond}) {
+        kChildren, kIterations, kTopK, kSweepJobs, kScorePrompts, kVectorBytes, kVectors,
+        kWaitingJobs, kStreamsPerClient, kCallsPerSecond}) {
     app.add_option(flag.name, limits.*flag.limit, flag.description)
         ->check(CLI::Range(1, std::numeric_limits<int>::max()).description(""))
         ->type_name("N")
@@ -91,6 +92,17 @@ void CheckPrompt(const v1::Prompt& prompt, const std::string& field, const Limit
   if (prompt.has_text()) CheckText(prompt.text(), field, limits, violations);
 }
 
+void CheckContextTexts(const google::protobuf::RepeatedPtrField<v1::Context>& contexts,
+                       const std::string& path, const Limits& limits, FieldViolations& violations) {
+  for (int i = 0; i < contexts.size(); ++i) {
+    const std::string context_path = absl::StrCat(path, "[", i, "]");
+    CheckPrompt(contexts[i].prefix(), context_path + ".prefix", limits, violations);
+    CheckPrompt(contexts[i].suffix(), context_path + ".suffix", limits, violations);
+  }
+}
+
+}  // namespace
+
 void CheckObjectiveTexts(const v1::Objective& objective, const std::string& path,
                          const Limits& limits, FieldViolations& violations) {
   for (int i = 0; i < objective.terms_size(); ++i) {
@@ -104,17 +116,6 @@ void CheckObjectiveTexts(const v1::Objective& objective, const std::string& path
     CheckPrompt(term.cosine().text(), term_path + ".cosine.text", limits, violations);
   }
 }
-
-void CheckContextTexts(const google::protobuf::RepeatedPtrField<v1::Context>& contexts,
-                       const std::string& path, const Limits& limits, FieldViolations& violations) {
-  for (int i = 0; i < contexts.size(); ++i) {
-    const std::string context_path = absl::StrCat(path, "[", i, "]");
-    CheckPrompt(contexts[i].prefix(), context_path + ".prefix", limits, violations);
-    CheckPrompt(contexts[i].suffix(), context_path + ".suffix", limits, violations);
-  }
-}
-
-}  // namespace
 
 void CheckJobTexts(const v1::JobSpec& spec, const std::string& path, const Limits& limits,
                    FieldViolations& violations) {
@@ -168,6 +169,20 @@ void CheckSearch(const SearchOptions& options, const std::string& path, const Li
   }
   check(options.iterations, kIterations, "iterations");
   check(options.top_k, kTopK, "top_k");
+}
+
+void CheckSweepSize(int64_t objectives, const std::string& objectives_field, int64_t seeds,
+                    const std::string& seeds_field, const Limits& limits,
+                    FieldViolations& violations) {
+  for (const Flag& flag : {kSweepJobs, kWaitingJobs}) {
+    Check(objectives, flag, limits, absl::StrCat("makes ", objectives, " objectives"),
+          objectives_field, violations);
+    // Of a bad factor the product says nothing new.
+    if (Reported(violations, objectives_field)) return;
+    Check(objectives * seeds, flag, limits,
+          absl::StrCat("times ", objectives, " objectives is ", objectives * seeds, " jobs"),
+          seeds_field, violations);
+  }
 }
 
 }  // namespace epo

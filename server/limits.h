@@ -2,6 +2,7 @@
 #ifndef EPO_SERVER_LIMITS_H_
 #define EPO_SERVER_LIMITS_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ struct Limits {
   int children = 1 << 16;
   int iterations = 1'000'000;
   int top_k = 1 << 16;
+  // Jobs of a sweep.
+  int sweep_jobs = 10'000;
   // Prompts of one Score call.
   int score_prompts = 1024;
   // Bytes of a file with vectors. A message's limit bounds them too.
@@ -64,6 +67,8 @@ void CheckText(const std::string& text, const std::string& field, const Limits& 
 void CheckTexts(const google::protobuf::RepeatedPtrField<v1::Prompt>& prompts,
                 const std::string& path, const Limits& limits, FieldViolations& violations);
 // All texts of a job.
+void CheckObjectiveTexts(const v1::Objective& objective, const std::string& path,
+                         const Limits& limits, FieldViolations& violations);
 void CheckJobTexts(const v1::JobSpec& spec, const std::string& path, const Limits& limits,
                    FieldViolations& violations);
 // The number of prompts of a Score call and its texts.
@@ -77,6 +82,12 @@ void CheckSearch(const SearchOptions& options, const std::string& path, const Li
 // The contexts, which are the field `path`, with a prompt of `tokens` tokens in them.
 void CheckContexts(const Objective& objective, int64_t tokens, const std::string& path,
                    const Limits& limits, FieldViolations& violations);
+
+// The number of a sweep's jobs, which has `objectives` objectives, most of them in
+// `objectives_field`, and `seeds` seeds. At least one of each.
+void CheckSweepSize(int64_t objectives, const std::string& objectives_field, int64_t seeds,
+                    const std::string& seeds_field, const Limits& limits,
+                    FieldViolations& violations);
 
 }  // namespace epo
 

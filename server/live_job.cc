@@ -90,6 +90,38 @@ void JobLedger::End(LiveJob& live, v1::Job::State state, const absl::Status& err
   Save(live);
 }
 
+void JobLedger::EndAll(const std::vector<LiveJob*>& jobs, v1::Job::State state) {
+  const google::protobuf::Timestamp now = NowTimestamp();
+  std::vector<v1::Job> rows;
+  std::vector<LiveJob*> together;
+  for (LiveJob* live : jobs) {
+    // One with a step that is not persisted goes its own way: the step comes first.
+    if (live->unsaved_step.has_value()) {
+      End(*live, state, absl::OkStatus());
+      continue;
+    }
+    live->job.set_state(state);
+    *live->job.mutable_end_time() = now;
+    live->unsaved_state = live->job;
+    live->run.reset();
+    rows.push_back(live->job);
+    together.push_back(live);
+  }
+  if (rows.empty()) return;
+  const absl::Status status = store_.UpdateJobs(rows);
+  for (LiveJob* live : together) {
+    const LogScope scope(live->log_fields());
+    if (!status.ok()) {
+      Refused(live->job.id(), status);
+      continue;
+    }
+    live->unsaved_state.reset();
+    Accepted(live->job.id());
+    Announce(*live, spdlog::level::debug);
+    Answer(*live);
+  }
+}
+
 void JobLedger::Park(LiveJob& live, v1::Job::State state) {
   const LogScope scope(live.log_fields());
   live.Unload();
@@ -126,13 +158,13 @@ void JobLedger::Answer(LiveJob& live) {
   for (const JobDone& done : waiters) done(live.job);
 }
 
-void JobLedger::Announce(LiveJob& live) {
+void JobLedger::Announce(LiveJob& live, spdlog::level::level_enum level) {
   live.gone = true;
   const v1::Job& job = live.job;
   feeds_.Publish(job.id(), MakeEndedUpdate(job));
-  spdlog::info("job {} {} after {} iterations, {:.1f} s of the device{}{}", job.id(),
-               v1::Job::State_Name(job.state()), job.completed_iterations(), job.run_seconds(),
-               job.has_error() ? ": " : "", job.error().message());
+  spdlog::log(level, "job {} {} after {} iterations, {:.1f} s of the device{}{}", job.id(),
+              v1::Job::State_Name(job.state()), job.completed_iterations(), job.run_seconds(),
+              job.has_error() ? ": " : "", job.error().message());
 }
 
 void JobLedger::Refused(const std::string& writer, const absl::Status& status) {

@@ -2,6 +2,8 @@
 #ifndef EPO_SERVER_LIVE_JOB_H_
 #define EPO_SERVER_LIVE_JOB_H_
 
+#include <spdlog/common.h>
+
 #include <functional>
 #include <memory>
 #include <optional>
@@ -103,6 +105,9 @@ class JobLedger {
   // The job ends with what it has. An error is kept with it.
   void End(LiveJob& live, v1::Job::State state, const absl::Status& error);
 
+  // The same for many jobs, in one write and without a line in the log for each.
+  void EndAll(const std::vector<LiveJob*>& jobs, v1::Job::State state);
+
   // The job, which has not ended, is QUEUED or PAUSED from now on; it has no run any more.
   void Park(LiveJob& live, v1::Job::State state);
 
@@ -116,7 +121,7 @@ class JobLedger {
   absl::Time next_try() const { return next_try_; }
 
  private:
-  void Announce(LiveJob& live);
+  void Announce(LiveJob& live, spdlog::level::level_enum level = spdlog::level::info);
   void Answer(LiveJob& live);
   // `writer`: a job's id, or kRound.
   void Refused(const std::string& writer, const absl::Status& status);

@@ -38,10 +38,35 @@ class MeteredStore final : public ForwardingStore {
     return created;
   }
 
+  absl::StatusOr<CreatedSweep> CreateSweep(const v1::Sweep& sweep, const std::vector<v1::Job>& jobs,
+                                           const std::string& request_id,
+                                           const std::string& request, int max_waiting) override {
+    size_t bytes = sweep.ByteSizeLong() + request.size();
+    for (const v1::Job& job : jobs) bytes += job.ByteSizeLong();
+    absl::StatusOr<CreatedSweep> created = Measure(Write::kCreate, bytes, [&] {
+      return ForwardingStore::CreateSweep(sweep, jobs, request_id, request, max_waiting);
+    });
+    if (created.ok() && created->is_new) {
+      for (size_t i = 0; i < jobs.size(); ++i) metrics_.JobCreated();
+    }
+    return created;
+  }
+
   absl::Status UpdateJob(const v1::Job& job) override {
     absl::Status status = Measure(Write::kUpdate, job.ByteSizeLong(),
                                   [&] { return ForwardingStore::UpdateJob(job); });
     if (status.ok() && IsTerminal(job.state())) metrics_.JobEnded(job);
+    return status;
+  }
+
+  absl::Status UpdateJobs(const std::vector<v1::Job>& jobs) override {
+    size_t bytes = 0;
+    for (const v1::Job& job : jobs) bytes += job.ByteSizeLong();
+    absl::Status status =
+        Measure(Write::kUpdate, bytes, [&] { return ForwardingStore::UpdateJobs(jobs); });
+    for (const v1::Job& job : jobs) {
+      if (status.ok() && IsTerminal(job.state())) metrics_.JobEnded(job);
+    }
     return status;
   }
 
@@ -65,6 +90,10 @@ class MeteredStore final : public ForwardingStore {
 
   absl::Status DeleteJob(const std::string& id) override {
     return Measure(Write::kDelete, 0, [&] { return ForwardingStore::DeleteJob(id); });
+  }
+
+  absl::Status DeleteSweep(const std::string& id) override {
+    return Measure(Write::kDelete, 0, [&] { return ForwardingStore::DeleteSweep(id); });
   }
 
  private:

@@ -12,8 +12,9 @@
 
 namespace epo {
 
-// Deletes every job that ended before `cutoff`, with a line in the log for each. Returns how many;
-// after an error some may be gone.
+// Deletes every job that ended before `cutoff`, with a line in the log for each; a sweep's jobs go
+// together, once the last of them ended before it. Returns how many jobs; after an error some may
+// be gone.
 absl::StatusOr<int> DeleteEndedBefore(Store& store, absl::Time cutoff);
 
 // Has a thread that now and then deletes the jobs that ended more than `retention` ago: at the

@@ -40,12 +40,20 @@ struct Inbox {
     std::string id;
     JobDone done;
   };
+  struct SweepRequest {
+    std::string id;
+    Scheduler::SweepDone done;
+  };
   std::vector<std::unique_ptr<LiveJob>> submitted;
   std::vector<Request> requests;
+  std::vector<SweepRequest> cancelled_sweeps;
   std::vector<ScoreCall> scores;
   bool stop = false;
 
-  bool empty() const { return submitted.empty() && requests.empty() && scores.empty() && !stop; }
+  bool empty() const {
+    return submitted.empty() && requests.empty() && cancelled_sweeps.empty() && scores.empty() &&
+           !stop;
+  }
 };
 
 // Costs of a round's jobs are added up.
@@ -109,6 +117,17 @@ class SchedulerImpl final : public Scheduler {
   }
   void Resume(const std::string& id, JobDone done) override {
     Ask(Wish::kResume, id, std::move(done));
+  }
+
+  void CancelSweep(const std::string& id, SweepDone done) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!inbox_.stop) {
+        inbox_.cancelled_sweeps.push_back({id, std::move(done)});
+        return;
+      }
+    }
+    done(ShuttingDown());
   }
 
   void Describe(v1::Job& job) const override {
@@ -189,6 +208,7 @@ class SchedulerImpl final : public Scheduler {
       const bool stop = inbox.stop;
       for (auto& job : inbox.submitted) Enter(std::move(job));
       for (Inbox::Request& request : inbox.requests) Obey(request);
+      for (Inbox::SweepRequest& sweep : inbox.cancelled_sweeps) CancelJobsOf(sweep);
       for (ScoreCall& call : inbox.scores) scores_.Add(std::move(call));
       SaveAgain(/*force=*/stop);
       if (stop) break;
@@ -277,6 +297,25 @@ class SchedulerImpl final : public Scheduler {
         JoinQueue(live);
         return Park(live, v1::Job::QUEUED);
     }
+  }
+
+  void CancelJobsOf(Inbox::SweepRequest& sweep) {
+    // Told when the last of those who hold it lets go of it.
+    const std::shared_ptr<absl::Status> outcome(
+        new absl::Status, [done = std::move(sweep.done)](absl::Status* status) {
+          done(*status);
+          delete status;
+        });
+    std::vector<LiveJob*> ending;
+    for (auto& [id, live] : jobs_) {
+      if (live->job.sweep() != sweep.id || live->gone) continue;
+      live->waiters.push_back(
+          [outcome](const absl::StatusOr<v1::Job>& job) { outcome->Update(job.status()); });
+      if (!IsTerminal(live->job.state())) ending.push_back(live.get());
+    }
+    for (const LiveJob* live : ending) queue_.Leave(live->job.id());
+    ledger_.EndAll(ending, v1::Job::CANCELLED);
+    for (LiveJob* live : ending) Settle(*live);
   }
 
   void End(LiveJob& live, v1::Job::State state, const absl::Status& error) {

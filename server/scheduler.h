@@ -82,6 +82,11 @@ class Scheduler {
   // Queues the job again. FAILED_PRECONDITION when it is not PAUSED.
   virtual void Resume(const std::string& id, JobDone done) = 0;
 
+  // Ends all live jobs of the sweep as CANCELLED, those at work after their step under way; `done`
+  // is told once all of that is persisted. UNAVAILABLE when the scheduler stops first.
+  using SweepDone = std::function<void(absl::Status)>;
+  virtual void CancelSweep(const std::string& id, SweepDone done) = 0;
+
   // Fills in what of a stored job only the scheduler knows: queue_position, estimated_start_time,
   // waits_for.
   virtual void Describe(v1::Job& job) const = 0;

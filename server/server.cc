@@ -93,7 +93,8 @@ class ServerImpl final : public Server {
         // Streams begin once there is a scheduler.
         service_(pool_,
                  {*store_, feeds_, pool_, streams_, metrics_,
-                  [this](v1::Job& job) { scheduler_->Describe(job); }},
+                  [this](v1::Job& job) { scheduler_->Describe(job); },
+                  [this]() -> const Converter& { return *converter_; }},
                  security_->gate()) {}
 
   ~ServerImpl() override {

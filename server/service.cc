@@ -8,6 +8,7 @@
 
 #include "server/log.h"
 #include "server/status.h"
+#include "server/sweep_stream.h"
 
 namespace epo {
 namespace {
@@ -171,6 +172,45 @@ grpc::ServerUnaryReactor* Service::GetFrontier(grpc::CallbackServerContext* cont
                                                const v1::GetFrontierRequest* request,
                                                v1::Frontier* response) {
   return Answer(context, request, response, Role::kRead, &Api::GetFrontier);
+}
+
+grpc::ServerUnaryReactor* Service::CreateSweep(grpc::CallbackServerContext* context,
+                                               const v1::CreateSweepRequest* request,
+                                               v1::Sweep* response) {
+  return Answer(context, request, response, Role::kSubmit, &Api::CreateSweep);
+}
+
+grpc::ServerUnaryReactor* Service::GetSweep(grpc::CallbackServerContext* context,
+                                            const v1::GetSweepRequest* request,
+                                            v1::Sweep* response) {
+  return Answer(context, request, response, Role::kRead, &Api::GetSweep);
+}
+
+grpc::ServerUnaryReactor* Service::ListSweeps(grpc::CallbackServerContext* context,
+                                              const v1::ListSweepsRequest* request,
+                                              v1::ListSweepsResponse* response) {
+  return Answer(context, request, response, Role::kRead, &Api::ListSweeps);
+}
+
+grpc::ServerUnaryReactor* Service::CancelSweep(grpc::CallbackServerContext* context,
+                                               const v1::CancelSweepRequest* request,
+                                               v1::Sweep* response) {
+  return AnswerLater(context, request, response, Role::kSubmit, &Api::CancelSweep);
+}
+
+grpc::ServerUnaryReactor* Service::DeleteSweep(grpc::CallbackServerContext* context,
+                                               const v1::DeleteSweepRequest* request,
+                                               google::protobuf::Empty* response) {
+  return Answer(context, request, response, Role::kSubmit, &Api::DeleteSweep);
+}
+
+grpc::ServerWriteReactor<v1::ObjectiveFrontier>* Service::GetSweepFrontier(
+    grpc::CallbackServerContext* context, const v1::GetSweepFrontierRequest* request) {
+  if (api_ == nullptr) return new Refusal<v1::ObjectiveFrontier>(Loading());
+  const absl::StatusOr<CallContext> caller =
+      gate_.AdmitStream(*context, "GetSweepFrontier", Role::kRead);
+  if (!caller.ok()) return new Refusal<v1::ObjectiveFrontier>(caller.status());
+  return epo::GetSweepFrontier(streams_, *caller, *request);
 }
 
 grpc::ServerUnaryReactor* Service::Score(grpc::CallbackServerContext* context,

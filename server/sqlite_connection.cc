@@ -71,6 +71,22 @@ CREATE TABLE vectors (
 );
 CREATE INDEX vectors_by_client ON vectors (client);
 )sql",
+    // Many jobs from one request. What the specs of a sweep's jobs have in common is in its row
+    // alone.
+    R"sql(
+CREATE TABLE sweeps (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  client TEXT NOT NULL,
+  request_id TEXT UNIQUE,
+  request BLOB NOT NULL,
+  sweep BLOB NOT NULL,            -- epo.v1.Sweep without what its jobs tell
+  job_spec BLOB NOT NULL          -- epo.v1.JobSpec
+);
+CREATE INDEX sweeps_by_client ON sweeps (client, seq);
+ALTER TABLE jobs ADD COLUMN sweep INTEGER REFERENCES sweeps (seq) ON DELETE CASCADE;
+CREATE INDEX jobs_by_sweep ON jobs (sweep, seq) WHERE sweep IS NOT NULL;
+)sql",
 };
 constexpr int64_t kSchemaVersion = std::size(kMigrations);
 
@@ -119,6 +135,12 @@ SqliteQuery& SqliteQuery::BindBlob(int parameter, const std::string& bytes) {
 
 SqliteQuery& SqliteQuery::BindInt(int parameter, int64_t value) {
   statement_.bind(parameter, value);
+  return *this;
+}
+
+SqliteQuery& SqliteQuery::BindOptionalInt(int parameter, std::optional<int64_t> value) {
+  if (value) return BindInt(parameter, *value);
+  statement_.bind(parameter);
   return *this;
 }
 

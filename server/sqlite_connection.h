@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -30,6 +31,8 @@ class SqliteQuery {
   SqliteQuery& BindOptionalText(int parameter, const std::string& text);
   SqliteQuery& BindBlob(int parameter, const std::string& bytes);
   SqliteQuery& BindInt(int parameter, int64_t value);
+  // Binds NULL for none.
+  SqliteQuery& BindOptionalInt(int parameter, std::optional<int64_t> value);
 
   // Advances to the next row; false after the last one.
   bool Next() { return statement_.executeStep(); }

@@ -1,6 +1,5 @@
 #include "server/sqlite_store.h"
 
-#include <SQLiteCpp/Transaction.h>
 #include <sqlite3.h>
 
 #include <algorithm>
@@ -9,12 +8,10 @@
 #include <system_error>
 #include <utility>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "server/job_state.h"
+#include "server/sqlite_rows.h"
 #include "server/store_compress.h"
 
 namespace epo {
@@ -26,67 +23,6 @@ constexpr int kMaxIdleLogBytes = 4 << 20;
 
 // What SQLite takes of the disk, at most, to open a database.
 constexpr uintmax_t kOpenBytes = 64 << 10;
-
-// Marks a page token as ours; the number after it is the last listed job's place in the order of
-// creation.
-constexpr char kPageTokenPrefix[] = "jobs-before:";
-
-absl::Status UnknownJob(const std::string& id) {
-  return absl::NotFoundError(absl::StrCat("no job ", id));
-}
-
-int64_t Microseconds(const google::protobuf::Timestamp& time) {
-  return time.seconds() * 1'000'000 + time.nanos() / 1000;
-}
-
-std::string FormatPageToken(int64_t seq) {
-  return absl::WebSafeBase64Escape(absl::StrCat(kPageTokenPrefix, seq));
-}
-
-absl::StatusOr<int64_t> ParsePageToken(const std::string& token) {
-  std::string text;
-  int64_t seq = 0;
-  if (absl::WebSafeBase64Unescape(token, &text)) {
-    absl::string_view number = text;
-    if (absl::ConsumePrefix(&number, kPageTokenPrefix) && absl::SimpleAtoi(number, &seq) &&
-        seq > 0) {
-      return seq;
-    }
-  }
-  return absl::InvalidArgumentError(
-      "page_token: not one that a list of jobs returned; leave it empty for the first page");
-}
-
-// The key of a job's rows in the other tables.
-std::optional<int64_t> FindSeq(SqliteConnection& connection, const std::string& id) {
-  SqliteQuery query = connection.Query("SELECT seq FROM jobs WHERE id = ?");
-  query.BindText(1, id);
-  if (!query.Next()) return std::nullopt;
-  return query.Int(0);
-}
-
-// Makes a request id unique among its client's. No client's name holds a slash.
-std::string RequestKey(const std::string& client, const std::string& request_id) {
-  if (client.empty() || request_id.empty()) return request_id;
-  return absl::StrCat(client, "/", request_id);
-}
-
-// The client's jobs that are queued or paused.
-int64_t CountWaiting(SqliteConnection& connection, const std::string& client) {
-  SqliteQuery query =
-      connection.Query("SELECT count(*) FROM jobs WHERE client = ? AND state IN (?, ?)");
-  query.BindText(1, client).BindInt(2, v1::Job::QUEUED).BindInt(3, v1::Job::PAUSED).Next();
-  return query.Int(0);
-}
-
-// Whether there was such a job.
-bool OverwriteJob(SqliteConnection& connection, const v1::Job& job) {
-  return connection.Query("UPDATE jobs SET state = ?, job = ? WHERE id = ?")
-             .BindInt(1, job.state())
-             .BindBlob(2, job.SerializeAsString())
-             .BindText(3, job.id())
-             .Run() > 0;
-}
 
 }  // namespace
 
@@ -133,45 +69,6 @@ SqliteStore::SqliteStore(StoreLock lock, std::filesystem::path file)
       file_(std::move(file)),
       writer_(file_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE) {}
 
-template <typename Body>
-absl::Status SqliteStore::Write(const std::string& operation, Durability durability, Body body) {
-  const std::lock_guard hold(write_mutex_);
-  try {
-    SQLite::Database& database = writer_.database();
-    // Not a cached statement: SQLite applies this pragma while it compiles it.
-    database.exec(durability == Durability::kPowerLoss ? "PRAGMA synchronous = FULL"
-                                                       : "PRAGMA synchronous = NORMAL");
-    SQLite::Transaction transaction(database, SQLite::TransactionBehavior::IMMEDIATE);
-    if (absl::Status status = body(writer_); !status.ok()) return status;
-    transaction.commit();
-    return absl::OkStatus();
-  } catch (const SQLite::Exception& error) {
-    return SqliteStatus(error, file_, operation);
-  }
-}
-
-template <typename Body>
-std::invoke_result_t<Body, SqliteConnection&> SqliteStore::Read(const std::string& operation,
-                                                                Body body) const {
-  std::unique_ptr<SqliteConnection> connection;
-  {
-    const std::lock_guard hold(readers_mutex_);
-    if (!idle_readers_.empty()) {
-      connection = std::move(idle_readers_.back());
-      idle_readers_.pop_back();
-    }
-  }
-  try {
-    if (!connection) connection = std::make_unique<SqliteConnection>(file_, SQLite::OPEN_READONLY);
-    auto result = body(*connection);
-    const std::lock_guard hold(readers_mutex_);
-    idle_readers_.push_back(std::move(connection));
-    return result;
-  } catch (const SQLite::Exception& error) {
-    return SqliteStatus(error, file_, operation);
-  }
-}
-
 absl::Status SqliteStore::Damaged(const std::string& operation) const {
   return absl::DataLossError(
       absl::StrCat("cannot ", operation, " in ", file_.string(), ": the stored bytes are damaged"));
@@ -193,25 +90,14 @@ absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
                                                    " was used for another request, that of job ",
                                                    created.job.id()));
     }
-    if (FindSeq(connection, job.id())) {
+    if (FindJobSeq(connection, job.id())) {
       return absl::AlreadyExistsError(absl::StrCat("job ", job.id(), " exists"));
     }
     if (CountWaiting(connection, job.client()) >= max_waiting) {
       return absl::OutOfRangeError(
           absl::StrCat("client ", job.client(), " has ", max_waiting, " waiting jobs"));
     }
-    connection
-        .Query(
-            "INSERT INTO jobs (id, state, create_time, request_id, request, job, client) VALUES "
-            "(?, ?, ?, ?, ?, ?, ?)")
-        .BindText(1, job.id())
-        .BindInt(2, job.state())
-        .BindInt(3, Microseconds(job.create_time()))
-        .BindOptionalText(4, request_key)
-        .BindBlob(5, request)
-        .BindBlob(6, job.SerializeAsString())
-        .BindText(7, job.client())
-        .Run();
+    InsertJob(connection, job, request_key, request, /*sweep=*/std::nullopt);
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
@@ -226,6 +112,19 @@ absl::Status SqliteStore::UpdateJob(const v1::Job& job) {
                });
 }
 
+absl::Status SqliteStore::UpdateJobs(const std::vector<v1::Job>& jobs) {
+  const bool ends = std::any_of(jobs.begin(), jobs.end(),
+                                [](const v1::Job& job) { return IsTerminal(job.state()); });
+  return Write(absl::StrCat("update ", jobs.size(), " jobs"),
+               ends ? Durability::kPowerLoss : Durability::kProcessCrash,
+               [&](SqliteConnection& connection) {
+                 for (const v1::Job& job : jobs) {
+                   if (!OverwriteJob(connection, job)) return UnknownJob(job.id());
+                 }
+                 return absl::OkStatus();
+               });
+}
+
 absl::Status SqliteStore::NoteRound(const std::vector<std::string>& ids,
                                     const std::vector<v1::Job>& begun) {
   return Write(
@@ -237,7 +136,7 @@ absl::Status SqliteStore::NoteRound(const std::vector<std::string>& ids,
         }
         connection.Query("DELETE FROM round_jobs").Run();
         for (const std::string& id : ids) {
-          const std::optional<int64_t> seq = FindSeq(connection, id);
+          const std::optional<int64_t> seq = FindJobSeq(connection, id);
           if (!seq) return UnknownJob(id);
           connection.Query("INSERT INTO round_jobs (job) VALUES (?)").BindInt(1, *seq).Run();
         }
@@ -257,7 +156,7 @@ absl::Status SqliteStore::AppendStep(const StepRecord& record) {
       absl::StrCat("append step ", index, " of job ", id),
       IsTerminal(record.job.state()) ? Durability::kPowerLoss : Durability::kProcessCrash,
       [&](SqliteConnection& connection) {
-        const std::optional<int64_t> seq = FindSeq(connection, id);
+        const std::optional<int64_t> seq = FindJobSeq(connection, id);
         if (!seq) return UnknownJob(id);
         {
           SqliteQuery next =
@@ -298,10 +197,11 @@ absl::Status SqliteStore::DeleteJob(const std::string& id) {
 absl::StatusOr<v1::Job> SqliteStore::GetJob(const std::string& id) const {
   const std::string operation = absl::StrCat("read job ", id);
   return Read(operation, [&](SqliteConnection& connection) -> absl::StatusOr<v1::Job> {
-    SqliteQuery query = connection.Query("SELECT job FROM jobs WHERE id = ?");
+    SqliteQuery query =
+        connection.Query(absl::StrCat("SELECT ", kJobColumns, " FROM jobs WHERE id = ?"));
     if (!query.BindText(1, id).Next()) return UnknownJob(id);
     v1::Job job;
-    if (!job.ParseFromString(query.Blob(0))) return Damaged(operation);
+    if (!ReadJob(query, 0, job)) return Damaged(operation);
     return job;
   });
 }
@@ -312,15 +212,16 @@ absl::StatusOr<JobPage> SqliteStore::ListJobs(const ListQuery& list) const {
         absl::StrCat("page_size: ", list.page_size, " is not in 1 to ", kMaxPageSize));
   }
   absl::StatusOr<int64_t> before = std::numeric_limits<int64_t>::max();
-  if (!list.page_token.empty()) before = ParsePageToken(list.page_token);
+  if (!list.page_token.empty()) before = ParsePageToken("jobs", list.page_token);
   if (!before.ok()) return before.status();
 
   // The inner query reads nothing but an index that ends in seq, however many other jobs there are.
-  const std::string sql =
-      absl::StrCat("SELECT seq, job FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE seq < ?1",
-                   list.client ? " AND client = ?4" : "",
-                   list.states.empty() ? "" : " AND state IN (SELECT value FROM json_each(?3))",
-                   " ORDER BY seq DESC LIMIT ?2) ORDER BY seq DESC");
+  const std::string sql = absl::StrCat(
+      "SELECT seq, ", kJobColumns, " FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE seq < ?1",
+      list.client ? " AND client = ?4" : "",
+      list.sweep ? " AND sweep = (SELECT seq FROM sweeps WHERE id = ?5)" : "",
+      list.states.empty() ? "" : " AND state IN (SELECT value FROM json_each(?3))",
+      " ORDER BY seq DESC LIMIT ?2) ORDER BY seq DESC");
   return Read("list jobs", [&](SqliteConnection& connection) -> absl::StatusOr<JobPage> {
     SqliteQuery query = connection.Query(sql);
     // One more than the page tells whether another follows.
@@ -329,15 +230,16 @@ absl::StatusOr<JobPage> SqliteStore::ListJobs(const ListQuery& list) const {
       query.BindText(3, absl::StrCat("[", absl::StrJoin(list.states, ","), "]"));
     }
     if (list.client) query.BindText(4, *list.client);
+    if (list.sweep) query.BindText(5, *list.sweep);
     JobPage page;
     int64_t last = 0;
     while (query.Next()) {
       if (static_cast<int>(page.jobs.size()) == list.page_size) {
-        page.next_page_token = FormatPageToken(last);
+        page.next_page_token = FormatPageToken("jobs", last);
         break;
       }
       last = query.Int(0);
-      if (!page.jobs.emplace_back().ParseFromString(query.Blob(1))) return Damaged("list jobs");
+      if (!ReadJob(query, 1, page.jobs.emplace_back())) return Damaged("list jobs");
     }
     return page;
   });
@@ -347,12 +249,13 @@ absl::StatusOr<std::vector<v1::Job>> SqliteStore::UnfinishedJobs() const {
   const std::string operation = "read the unfinished jobs";
   return Read(operation, [&](SqliteConnection& connection) -> absl::StatusOr<std::vector<v1::Job>> {
     SqliteQuery query = connection.Query(
-        "SELECT job FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE state NOT IN (?, ?, ?)) "
-        "ORDER BY seq");
+        absl::StrCat("SELECT ", kJobColumns,
+                     " FROM jobs WHERE seq IN (SELECT seq FROM jobs WHERE state NOT IN (?, ?, ?)) "
+                     "ORDER BY seq"));
     query.BindInt(1, v1::Job::SUCCEEDED).BindInt(2, v1::Job::FAILED).BindInt(3, v1::Job::CANCELLED);
     std::vector<v1::Job> jobs;
     while (query.Next()) {
-      if (!jobs.emplace_back().ParseFromString(query.Blob(0))) return Damaged(operation);
+      if (!ReadJob(query, 0, jobs.emplace_back())) return Damaged(operation);
     }
     return jobs;
   });
@@ -452,7 +355,7 @@ absl::StatusOr<int64_t> SqliteStore::UsedBytes() const {
 absl::StatusOr<std::string> SqliteStore::GetCheckpoint(const std::string& id) const {
   return Read(absl::StrCat("read the checkpoint of job ", id),
               [&](SqliteConnection& connection) -> absl::StatusOr<std::string> {
-                const std::optional<int64_t> seq = FindSeq(connection, id);
+                const std::optional<int64_t> seq = FindJobSeq(connection, id);
                 if (!seq) return UnknownJob(id);
                 SqliteQuery query =
                     connection.Query("SELECT checkpoint FROM checkpoints WHERE job = ?");
@@ -467,7 +370,7 @@ absl::StatusOr<std::vector<Message>> SqliteStore::ReadRows(const std::string& op
                                                            Decode decode) const {
   if (limit < 1) return absl::InvalidArgumentError(absl::StrCat("limit: ", limit, " is below 1"));
   return Read(operation, [&](SqliteConnection& connection) -> absl::StatusOr<std::vector<Message>> {
-    const std::optional<int64_t> seq = FindSeq(connection, id);
+    const std::optional<int64_t> seq = FindJobSeq(connection, id);
     if (!seq) return UnknownJob(id);
     SqliteQuery query = connection.Query(sql);
     query.BindInt(1, *seq).BindInt(2, first).BindInt(3, limit);

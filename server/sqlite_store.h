@@ -2,11 +2,14 @@
 #ifndef EPO_SERVER_SQLITE_STORE_H_
 #define EPO_SERVER_SQLITE_STORE_H_
 
+#include <SQLiteCpp/Transaction.h>
+
 #include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "server/sqlite_connection.h"
@@ -24,22 +27,33 @@ class SqliteStore final : public Store {
 
   absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
                                     const std::string& request, int max_waiting) override;
+  absl::StatusOr<CreatedSweep> CreateSweep(const v1::Sweep& sweep, const std::vector<v1::Job>& jobs,
+                                           const std::string& request_id,
+                                           const std::string& request, int max_waiting) override;
   absl::Status UpdateJob(const v1::Job& job) override;
+  absl::Status UpdateJobs(const std::vector<v1::Job>& jobs) override;
   absl::Status NoteRound(const std::vector<std::string>& ids,
                          const std::vector<v1::Job>& begun) override;
   absl::Status AppendStep(const StepRecord& record) override;
   absl::Status DeleteJob(const std::string& id) override;
   absl::Status PutVector(const StoredVector& vector, const std::string& client,
                          int max_vectors) override;
+  absl::Status DeleteSweep(const std::string& id) override;
 
   absl::StatusOr<v1::Job> GetJob(const std::string& id) const override;
   absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const override;
+  absl::StatusOr<v1::Sweep> GetSweep(const std::string& id) const override;
+  absl::StatusOr<SweepPage> ListSweeps(const ListQuery& query) const override;
+  absl::StatusOr<std::vector<v1::Job>> SweepJobs(const std::string& id, int first,
+                                                 int limit) const override;
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override;
   absl::StatusOr<std::vector<std::string>> NotedRound() const override;
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override;
   absl::StatusOr<bool> HasRequest(const std::string& client,
                                   const std::string& request_id) const override;
   absl::StatusOr<StoredVector> GetVectorRow(const std::string& name, int row) const override;
+  absl::StatusOr<bool> HasSweepRequest(const std::string& client,
+                                       const std::string& request_id) const override;
   absl::StatusOr<int64_t> UsedBytes() const override;
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override;
   absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
@@ -80,6 +94,45 @@ class SqliteStore final : public Store {
   mutable std::mutex readers_mutex_;
   mutable std::vector<std::unique_ptr<SqliteConnection>> idle_readers_;
 };
+
+template <typename Body>
+absl::Status SqliteStore::Write(const std::string& operation, Durability durability, Body body) {
+  const std::lock_guard hold(write_mutex_);
+  try {
+    SQLite::Database& database = writer_.database();
+    // Not a cached statement: SQLite applies this pragma while it compiles it.
+    database.exec(durability == Durability::kPowerLoss ? "PRAGMA synchronous = FULL"
+                                                       : "PRAGMA synchronous = NORMAL");
+    SQLite::Transaction transaction(database, SQLite::TransactionBehavior::IMMEDIATE);
+    if (absl::Status status = body(writer_); !status.ok()) return status;
+    transaction.commit();
+    return absl::OkStatus();
+  } catch (const SQLite::Exception& error) {
+    return SqliteStatus(error, file_, operation);
+  }
+}
+
+template <typename Body>
+std::invoke_result_t<Body, SqliteConnection&> SqliteStore::Read(const std::string& operation,
+                                                                Body body) const {
+  std::unique_ptr<SqliteConnection> connection;
+  {
+    const std::lock_guard hold(readers_mutex_);
+    if (!idle_readers_.empty()) {
+      connection = std::move(idle_readers_.back());
+      idle_readers_.pop_back();
+    }
+  }
+  try {
+    if (!connection) connection = std::make_unique<SqliteConnection>(file_, SQLite::OPEN_READONLY);
+    auto result = body(*connection);
+    const std::lock_guard hold(readers_mutex_);
+    idle_readers_.push_back(std::move(connection));
+    return result;
+  } catch (const SQLite::Exception& error) {
+    return SqliteStatus(error, file_, operation);
+  }
+}
 
 }  // namespace epo
 

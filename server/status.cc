@@ -97,6 +97,12 @@ absl::Status JobNotFound(std::string_view id) {
                    "JOB_NOT_FOUND", {{"id", std::string(id)}});
 }
 
+absl::Status SweepNotFound(std::string_view id) {
+  return MakeError(absl::StatusCode::kNotFound,
+                   absl::StrCat("there is no sweep \"", View(id), "\""), "SWEEP_NOT_FOUND",
+                   {{"id", std::string(id)}});
+}
+
 absl::Status ShuttingDown() {
   return WithRetry(
       MakeError(absl::StatusCode::kUnavailable, "the server is shutting down", "SHUTTING_DOWN"),

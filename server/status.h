@@ -32,8 +32,9 @@ absl::Status InvalidFields(const FieldViolations& violations);
 // `status` with a google.rpc.RetryInfo: waiting `delay` helps.
 absl::Status WithRetry(absl::Status status, absl::Duration delay);
 
-// NOT_FOUND for a job id.
+// NOT_FOUND for the id of a job or a sweep.
 absl::Status JobNotFound(std::string_view id);
+absl::Status SweepNotFound(std::string_view id);
 
 // UNAVAILABLE, with RetryInfo, for what comes while the server drains.
 absl::Status ShuttingDown();

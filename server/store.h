@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "epo/v1/job.pb.h"
+#include "epo/v1/sweep.pb.h"
 
 namespace epo {
 
@@ -37,6 +38,8 @@ struct ListQuery {
   std::vector<v1::Job::State> states;
   // Only jobs of this client; absent: everybody's.
   std::optional<std::string> client;
+  // Only jobs of this sweep; absent: whatever they belong to.
+  std::optional<std::string> sweep;
 };
 
 struct JobPage {
@@ -54,10 +57,17 @@ struct StoredVector {
   std::string values;
 };
 
-// Thread-safe; a read waits for no write. Errors: NOT_FOUND for an unknown job, INVALID_ARGUMENT
-// for a bad argument (a page token, page size or limit), RESOURCE_EXHAUSTED when the disk is full,
-// UNAVAILABLE for a lock or an I/O error that may pass, DATA_LOSS for a damaged file; the last
-// three name the file and the operation. A call that fails has changed nothing and can be repeated.
+struct SweepPage {
+  std::vector<v1::Sweep> sweeps;
+  // Empty on the last page.
+  std::string next_page_token;
+};
+
+// Thread-safe; a read waits for no write. Errors: NOT_FOUND for an unknown job or sweep,
+// INVALID_ARGUMENT for a bad argument (a page token, page size or limit), RESOURCE_EXHAUSTED when
+// the disk is full, UNAVAILABLE for a lock or an I/O error that may pass, DATA_LOSS for a damaged
+// file; the last three name the file and the operation. A call that fails has changed nothing and
+// can be repeated.
 class Store {
  public:
   // Opens `dir`/epo.db for this process alone, making the directory, its parents and the file where
@@ -81,8 +91,23 @@ class Store {
   virtual absl::StatusOr<Created> CreateJob(const v1::Job& job, const std::string& request_id,
                                             const std::string& request, int max_waiting) = 0;
 
+  // Persists a new sweep with all its jobs, or nothing of it, surviving power loss, before it
+  // returns. `jobs` are in the order of their sweep_index, and their specs are `sweep.spec().job()`
+  // but for objective and seed. Otherwise as CreateJob(); request ids of sweeps and of jobs do not
+  // meet. OUT_OF_RANGE when the client would have more than `max_waiting` waiting jobs.
+  struct CreatedSweep {
+    v1::Sweep sweep;
+    bool is_new;
+  };
+  virtual absl::StatusOr<CreatedSweep> CreateSweep(const v1::Sweep& sweep,
+                                                   const std::vector<v1::Job>& jobs,
+                                                   const std::string& request_id,
+                                                   const std::string& request, int max_waiting) = 0;
+
   // Overwrites a job's row; a terminal state survives power loss.
   virtual absl::Status UpdateJob(const v1::Job& job) = 0;
+  // The same for all of `jobs` in one transaction.
+  virtual absl::Status UpdateJobs(const std::vector<v1::Job>& jobs) = 0;
 
   // Notes whose steps the next round makes, in place of the note before; empty: no round is under
   // way. `begun` are the new rows of those that begin with it; if there are any, all of it survives
@@ -98,6 +123,13 @@ class Store {
   virtual absl::StatusOr<v1::Job> GetJob(const std::string& id) const = 0;
   // Newest first.
   virtual absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const = 0;
+  // With its state, and all else that its jobs tell, as they are stored now.
+  virtual absl::StatusOr<v1::Sweep> GetSweep(const std::string& id) const = 0;
+  // Newest first, as GetSweep() gives them. `query.states` and `query.sweep` have no meaning here.
+  virtual absl::StatusOr<SweepPage> ListSweeps(const ListQuery& query) const = 0;
+  // Up to `limit` jobs of the sweep with sweep_index >= `first`, in order.
+  virtual absl::StatusOr<std::vector<v1::Job>> SweepJobs(const std::string& id, int first,
+                                                         int limit) const = 0;
   // Jobs that are not in a terminal state, oldest first: what a server continues at its start.
   virtual absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const = 0;
   // The ids that NoteRound() noted last, without those of deleted jobs: at a server's start, who
@@ -108,6 +140,9 @@ class Store {
   // Whether CreateJob() would take a request under this id for a repeat.
   virtual absl::StatusOr<bool> HasRequest(const std::string& client,
                                           const std::string& request_id) const = 0;
+  // The same for CreateSweep().
+  virtual absl::StatusOr<bool> HasSweepRequest(const std::string& client,
+                                               const std::string& request_id) const = 0;
   // Bytes that the stored jobs take: of the file, without the pages that deleted jobs have left for
   // new ones, and of what is not yet merged into it.
   virtual absl::StatusOr<int64_t> UsedBytes() const = 0;
@@ -120,6 +155,8 @@ class Store {
   virtual absl::StatusOr<StoredVector> GetVectorRow(const std::string& name, int row) const = 0;
   // Deletes a job and all that belongs to it, surviving power loss.
   virtual absl::Status DeleteJob(const std::string& id) = 0;
+  // The same for a sweep with all its jobs.
+  virtual absl::Status DeleteSweep(const std::string& id) = 0;
 
   // Empty when the job has made no step.
   virtual absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const = 0;

@@ -8,6 +8,7 @@
 
 #include "epo/v1/service.pb.h"
 #include "server/call_context.h"
+#include "server/convert.h"
 #include "server/feed.h"
 #include "server/metrics.h"
 #include "server/store.h"
@@ -25,6 +26,8 @@ struct StreamSources {
   Metrics& metrics;
   // Fills in what of a stored job only the scheduler knows.
   std::function<void(v1::Job&)> describe;
+  // There is one once there are streams.
+  std::function<const Converter&()> converter;
 };
 
 // Each makes the reactor of one call, which owns itself. The arguments are read before they return.

@@ -63,7 +63,7 @@ def make_stubs(out):
 
 @pytest.fixture(scope="session")
 def stubs(tmp_path_factory):
-    """Python modules of proto/epo/v1: `.objective .frontier .job .model .service` (messages) and `.grpc` (EpoServiceStub)."""
+    """Python modules of proto/epo/v1: `.objective .frontier .job .model .sweep .service` (messages) and `.grpc` (EpoServiceStub)."""
     return make_stubs(tmp_path_factory.mktemp("stubs"))
 
 

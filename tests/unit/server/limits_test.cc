@@ -120,6 +120,22 @@ TEST(LimitsTest, BoundAPromptWithItsContext) {
             "(--max-tokens)\n");
 }
 
+TEST(LimitsTest, BoundTheJobsOfASweep) {
+  const Limits limits = {.sweep_jobs = 12, .waiting_jobs_per_client = 10};
+  FieldViolations violations;
+  CheckSweepSize(5, "spec.neurons", 2, "spec.seeds", limits, violations);
+  EXPECT_EQ(Found(violations), "");
+  CheckSweepSize(13, "spec.neurons", 2, "spec.seeds", limits, violations);
+  EXPECT_EQ(Found(violations),
+            "spec.neurons: makes 13 objectives, but this server takes at most 12 "
+            "(--max-sweep-jobs)\n");
+  violations.clear();
+  CheckSweepSize(6, "spec.neurons", 2, "spec.seeds", limits, violations);
+  EXPECT_EQ(Found(violations),
+            "spec.seeds: times 6 objectives is 12 jobs, but this server takes at most 10 "
+            "(--max-queued-jobs-per-client)\n");
+}
+
 TEST(LimitsTest, SayNothingAboutAFieldThatIsBadAnyway) {
   FieldViolations violations = {{"spec.population", "is odd"}};
   CheckSearch({.tokens = 2, .population = 6, .children_per_parent = 1}, "spec", {.population = 5},

@@ -112,14 +112,34 @@ class TellingStore : public Store {
     if (!answer_.ok()) return answer_;
     return Created{job, false};
   }
+  absl::StatusOr<CreatedSweep> CreateSweep(const v1::Sweep& sweep,
+                                           const std::vector<v1::Job>& /*jobs*/,
+                                           const std::string& request_id,
+                                           const std::string& /*request*/,
+                                           int /*max_waiting*/) override {
+    if (!answer_.ok()) return answer_;
+    return CreatedSweep{sweep, request_id.empty()};
+  }
   absl::Status UpdateJob(const v1::Job& /*job*/) override { return answer_; }
+  absl::Status UpdateJobs(const std::vector<v1::Job>& /*jobs*/) override { return answer_; }
   absl::Status NoteRound(const std::vector<std::string>& /*ids*/,
                          const std::vector<v1::Job>& /*begun*/) override {
     return answer_;
   }
   absl::Status AppendStep(const StepRecord& /*record*/) override { return answer_; }
   absl::Status DeleteJob(const std::string& /*id*/) override { return answer_; }
+  absl::Status DeleteSweep(const std::string& /*id*/) override { return answer_; }
   absl::StatusOr<v1::Job> GetJob(const std::string& /*id*/) const override { return v1::Job(); }
+  absl::StatusOr<v1::Sweep> GetSweep(const std::string& /*id*/) const override {
+    return v1::Sweep();
+  }
+  absl::StatusOr<SweepPage> ListSweeps(const ListQuery& /*query*/) const override {
+    return SweepPage();
+  }
+  absl::StatusOr<std::vector<v1::Job>> SweepJobs(const std::string& /*id*/, int /*first*/,
+                                                 int /*limit*/) const override {
+    return std::vector<v1::Job>();
+  }
   absl::StatusOr<JobPage> ListJobs(const ListQuery& /*query*/) const override { return JobPage(); }
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override {
     return std::vector<v1::Job>();
@@ -132,6 +152,10 @@ class TellingStore : public Store {
   }
   absl::StatusOr<bool> HasRequest(const std::string& /*client*/,
                                   const std::string& /*request_id*/) const override {
+    return false;
+  }
+  absl::StatusOr<bool> HasSweepRequest(const std::string& /*client*/,
+                                       const std::string& /*request_id*/) const override {
     return false;
   }
   absl::StatusOr<int64_t> UsedBytes() const override { return 0; }
@@ -180,6 +204,21 @@ TEST(MeteredStore, TellsRefusalsFromRequestsThatCannotBeFulfilled) {
   // The repeat of a request makes no job.
   EXPECT_TRUE(store->CreateJob(ended, "", "", 1).ok());
   EXPECT_TRUE(Has(metrics, "epo_jobs_created_total 0"));
+}
+
+TEST(MeteredStore, CountsTheJobsOfASweepOneByOne) {
+  Metrics metrics;
+  const absl::Status answer;
+  const auto store = MeterStore(std::make_unique<TellingStore>(answer), metrics);
+  std::vector<v1::Job> jobs(3);
+  EXPECT_TRUE(store->CreateSweep({}, jobs, "a repeat", "", 9).ok());
+  EXPECT_TRUE(Has(metrics, "epo_jobs_created_total 0"));
+  EXPECT_TRUE(store->CreateSweep({}, jobs, "", "", 9).ok());
+  EXPECT_TRUE(Has(metrics, "epo_jobs_created_total 3"));
+  jobs[0].set_state(v1::Job::CANCELLED);
+  jobs[2].set_state(v1::Job::CANCELLED);
+  EXPECT_TRUE(store->UpdateJobs(jobs).ok());
+  EXPECT_TRUE(Has(metrics, R"(epo_jobs_ended_total{reason="cancelled",state="cancelled"} 2)"));
 }
 
 }  // namespace

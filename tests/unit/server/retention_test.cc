@@ -42,6 +42,33 @@ TEST_F(RetentionTest, GoesThroughAllPages) {
   EXPECT_EQ(DeleteEndedBefore(*store_, absl::FromUnixSeconds(1000)).value(), 20);
 }
 
+TEST_F(RetentionTest, ASweepGoesWholeOrNotAtAll) {
+  // Of each sweep, when its jobs ended; 0: one has not.
+  const auto create = [this](const std::string& id, const std::vector<int64_t>& ends) {
+    v1::Sweep sweep;
+    sweep.set_id(id);
+    sweep.set_objective_count(1);
+    sweep.set_seed_count(static_cast<int>(ends.size()));
+    std::vector<v1::Job> jobs;
+    for (const int64_t end : ends) {
+      v1::Job& job = jobs.emplace_back();
+      job.set_id(absl::StrCat(id, jobs.size()));
+      job.set_sweep(id);
+      job.set_state(end == 0 ? v1::Job::PAUSED : v1::Job::SUCCEEDED);
+      if (end > 0) job.mutable_end_time()->set_seconds(end);
+    }
+    ASSERT_TRUE(store_->CreateSweep(sweep, jobs, "", "", 1000).ok());
+  };
+  create("sweep-old", {1, 999});
+  create("sweep-new", {1, 1000, 2});
+  create("sweep-live", {1, 0});
+  Create("old", v1::Job::SUCCEEDED, 1);
+  EXPECT_EQ(DeleteEndedBefore(*store_, absl::FromUnixSeconds(1000)).value(), 3);
+  EXPECT_EQ(Left(), (std::vector<std::string>{"sweep-live2", "sweep-live1", "sweep-new3",
+                                              "sweep-new2", "sweep-new1"}));
+  EXPECT_EQ(store_->ListSweeps({})->sweeps.size(), 2);
+}
+
 TEST_F(RetentionTest, TheSweeperComesByItself) {
   Create("old", v1::Job::SUCCEEDED, absl::ToUnixSeconds(absl::Now()) - 7200);
   Create("new", v1::Job::SUCCEEDED, absl::ToUnixSeconds(absl::Now()) - 600);

@@ -77,6 +77,8 @@ class FaultyStore : public ForwardingStore {
 
   std::atomic<bool> full = false;
   std::atomic<int> refused = 0;
+  // Writes of several jobs' rows at once.
+  std::atomic<int> updates = 0;
 
   std::vector<std::pair<std::string, int>> appended() const {
     absl::MutexLock lock(&mutex_);
@@ -91,6 +93,11 @@ class FaultyStore : public ForwardingStore {
   absl::Status UpdateJob(const v1::Job& job) override {
     if (full) return Refuse();
     return ForwardingStore::UpdateJob(job);
+  }
+  absl::Status UpdateJobs(const std::vector<v1::Job>& jobs) override {
+    if (full) return Refuse();
+    ++updates;
+    return ForwardingStore::UpdateJobs(jobs);
   }
   absl::Status NoteRound(const std::vector<std::string>& ids,
                          const std::vector<v1::Job>& begun) override {

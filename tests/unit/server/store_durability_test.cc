@@ -109,6 +109,49 @@ TEST_F(StoreTest, AFailedSyncIsAFailedCreate) {
   EXPECT_EQ(Ids(store_->UnfinishedJobs().value()), (std::vector<std::string>{"a", "b"}));
 }
 
+TEST_F(StoreTest, NothingOfASweepIsThereAfterAFailedCommit) {
+  Connections connections;
+  Open();
+  sqlite3* writer = Connections::handles.at(0);
+  Create(MakeJob("a"));
+  const v1::Sweep sweep = MakeSweep("sweep-a", 100, 10);
+  const std::vector<v1::Job> jobs = MakeSweepJobs(sweep);
+  const auto expect_nothing = [&] {
+    EXPECT_STATUS(kNotFound, "sweep-a", store_->GetSweep("sweep-a"));
+    EXPECT_STATUS(kNotFound, "j0", store_->GetJob(jobs.front().id()));
+    EXPECT_FALSE(store_->HasSweepRequest("", "id").value());
+    EXPECT_EQ(Ids(store_->UnfinishedJobs().value()), (std::vector<std::string>{"a"}));
+  };
+  g_fail_syncs = true;
+  EXPECT_STATUS(kUnavailable, "create sweep sweep-a",
+                store_->CreateSweep(sweep, jobs, "id", "x", kNoLimit));
+  g_fail_syncs = false;
+  expect_nothing();
+  // The disk becomes full in the middle of the jobs.
+  sqlite3_exec(writer, "PRAGMA max_page_count = 45", nullptr, nullptr, nullptr);
+  EXPECT_STATUS(kResourceExhausted, "create sweep sweep-a",
+                store_->CreateSweep(sweep, jobs, "id", "x", kNoLimit));
+  expect_nothing();
+  Reopen();
+  expect_nothing();
+
+  g_syncs = 0;
+  EXPECT_TRUE(store_->CreateSweep(sweep, jobs, "id", "x", kNoLimit)->is_new);
+  // One transaction: of 1000 there would be as many.
+  EXPECT_GT(g_syncs, 0);
+  EXPECT_LT(g_syncs.exchange(0), 10);
+  std::vector<v1::Job> ended = jobs;
+  for (v1::Job& job : ended) job.set_state(v1::Job::CANCELLED);
+  ASSERT_TRUE(store_->UpdateJobs(ended).ok());
+  EXPECT_GT(g_syncs, 0);
+  EXPECT_LT(g_syncs.exchange(0), 10);
+  Reopen();
+  EXPECT_EQ(store_->GetSweep("sweep-a")->jobs().cancelled(), 1000);
+  g_syncs = 0;
+  ASSERT_TRUE(store_->DeleteSweep("sweep-a").ok());
+  EXPECT_GT(g_syncs, 0);
+}
+
 TEST_F(StoreTest, ReadsDoNotWaitForAWrite) {
   Open();
   Create(MakeJob("a"));

@@ -63,6 +63,37 @@ inline StepRecord MakeStep(const std::string& id, int index) {
   return record;
 }
 
+inline v1::Sweep MakeSweep(const std::string& id, int objectives, int seeds,
+                           const std::string& client = "") {
+  v1::Sweep sweep;
+  sweep.set_id(id);
+  sweep.set_client(client);
+  v1::JobSpec& job = *sweep.mutable_spec()->mutable_job();
+  job.set_tokens(3);
+  job.set_iterations(10);
+  job.add_initial_prompts()->mutable_ids()->add_ids(7);
+  sweep.set_objective_count(objectives);
+  sweep.set_seed_count(seeds);
+  sweep.set_total_iterations(INT64_C(10) * objectives * seeds);
+  sweep.mutable_create_time()->set_seconds(1'700'000'000);
+  return sweep;
+}
+
+inline std::vector<v1::Job> MakeSweepJobs(const v1::Sweep& sweep) {
+  std::vector<v1::Job> jobs;
+  for (int i = 0; i < sweep.objective_count() * sweep.seed_count(); ++i) {
+    v1::Job job = MakeJob(absl::StrCat(sweep.id(), "-j", i));
+    job.set_client(sweep.client());
+    *job.mutable_spec() = sweep.spec().job();
+    job.mutable_spec()->mutable_objective()->mutable_neuron()->set_neuron(i / sweep.seed_count());
+    job.mutable_spec()->set_seed(i % sweep.seed_count());
+    job.set_sweep(sweep.id());
+    job.set_sweep_index(i);
+    jobs.push_back(std::move(job));
+  }
+  return jobs;
+}
+
 template <typename Message>
 void ExpectSame(const Message& actual, const Message& expected) {
   EXPECT_EQ(actual.SerializeAsString(), expected.SerializeAsString());

@@ -1,0 +1,181 @@
+#include "server/sweep_request.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/convert_objective.h"
+#include "server/job_request.h"
+#include "server/status.h"
+
+namespace epo {
+namespace {
+
+// What the specs of a sweep's jobs may take together, each whole.
+constexpr int64_t kMaxSpecBytes = int64_t{128} << 20;
+
+std::string Indexed(const char* path, int i) { return absl::StrCat(path, "[", i, "]"); }
+
+v1::Objective NeuronOf(const v1::NeuronRange& range) {
+  v1::Objective objective;
+  objective.mutable_neuron()->set_layer(range.layer());
+  objective.mutable_neuron()->set_neuron(range.first());
+  return objective;
+}
+
+void CheckNeurons(const v1::SweepSpec& spec, const ModelConfig& config,
+                  FieldViolations& violations) {
+  for (int i = 0; i < spec.neurons_size(); ++i) {
+    const v1::NeuronRange& range = spec.neurons(i);
+    const auto check = [&](const char* field, int64_t value, int64_t least, int64_t end) {
+      if (value >= least && value < end) return;
+      violations.push_back(
+          {absl::StrCat(Indexed("spec.neurons", i), ".", field),
+           absl::StrCat("is ", value, ", but must be from ", least, " to ", end - 1)});
+    };
+    check("layer", range.layer(), 0, config.layers);
+    check("first", range.first(), 0, config.intermediate_size);
+    const bool has_first = range.first() >= 0 && range.first() < config.intermediate_size;
+    check("last", range.last(), has_first ? range.first() : 0, config.intermediate_size);
+  }
+}
+
+void CheckSeeds(const v1::SweepSpec& spec, FieldViolations& violations) {
+  absl::flat_hash_map<uint64_t, int> first;
+  for (int i = 0; i < spec.seeds_size(); ++i) {
+    const auto [it, is_new] = first.try_emplace(spec.seeds(i), i);
+    if (is_new) continue;
+    violations.push_back(
+        {Indexed("spec.seeds", i), absl::StrCat("is ", spec.seeds(i), ", as is seeds[", it->second,
+                                                "]; give each seed once")});
+  }
+}
+
+// How many objectives and seeds there are, judged without making any.
+void CheckSize(const v1::SweepSpec& spec, const Limits& limits, FieldViolations& violations) {
+  int64_t neurons = 0;
+  for (const v1::NeuronRange& range : spec.neurons()) {
+    neurons += std::max(int64_t{0}, int64_t{range.last()} - range.first() + 1);
+  }
+  const int64_t objectives = spec.objectives_size() + neurons;
+  if (spec.objectives().empty() && spec.neurons().empty()) {
+    violations.push_back({"spec.objectives", "is required; give objectives or neurons"});
+    return;
+  }
+  const int64_t seeds = std::max(1, spec.seeds_size());
+  const size_t before = violations.size();
+  CheckSweepSize(objectives, neurons > spec.objectives_size() ? "spec.neurons" : "spec.objectives",
+                 seeds, "spec.seeds", limits, violations);
+  if (violations.size() > before) return;
+  int64_t bytes = objectives * seeds * static_cast<int64_t>(spec.job().ByteSizeLong());
+  for (const v1::Objective& objective : spec.objectives()) {
+    bytes += seeds * static_cast<int64_t>(objective.ByteSizeLong());
+  }
+  if (bytes <= kMaxSpecBytes) return;
+  violations.push_back(
+      {"spec", absl::StrCat("its jobs' specs would take ", bytes, " bytes, and may take ",
+                            kMaxSpecBytes, "; make it several sweeps")});
+}
+
+// What all jobs have in common.
+SearchSpec CheckBase(const v1::SweepSpec& spec, const v1::Objective& any,
+                     const Converter& converter, const Limits& limits,
+                     const std::function<bool()>& is_repeat, FieldViolations& violations) {
+  if (spec.job().has_objective()) {
+    violations.push_back({"spec.job.objective", "leave it out; give spec.objectives"});
+  }
+  if (!spec.job().initial_job().empty()) {
+    violations.push_back({"spec.job.initial_job", "leave it out; give initial_prompts"});
+  }
+  if (spec.job().has_seed()) {
+    violations.push_back({"spec.job.seed", "leave it out; give spec.seeds"});
+  }
+  v1::JobSpec job = spec.job();
+  job.clear_initial_job();
+  *job.mutable_objective() = any;
+  FieldViolations found;
+  SearchSpec base = CheckJobSpec(job, "spec.job", converter, limits, is_repeat, found);
+  for (FieldViolation& violation : found) {
+    // It is checked at its own place.
+    if (absl::StartsWith(violation.field, "spec.job.objective")) continue;
+    violations.push_back(std::move(violation));
+  }
+  return base;
+}
+
+// Adds the sweep's objectives in its order, each checked in what all have in common.
+void Expand(const v1::SweepSpec& spec, const Converter& converter, const Limits& limits,
+            SweepPlan& plan, FieldViolations& violations) {
+  v1::JobSpec one;
+  const auto add = [&](const std::string& path) {
+    FieldViolations found;
+    CheckObjectiveTexts(one.objective(), "objective", limits, found);
+    if (found.empty()) {
+      plan.objectives.push_back(converter.ParseSweepObjective(one.objective(), plan.base, found));
+    }
+    for (FieldViolation& violation : found) {
+      absl::string_view field = violation.field;
+      absl::ConsumePrefix(&field, "objective");
+      violations.push_back({absl::StrCat(path, field), std::move(violation.description)});
+    }
+    v1::JobSpec filled = one;
+    FillObjective(filled);
+    plan.wire_objectives.push_back(std::move(*filled.mutable_objective()));
+  };
+  for (int i = 0; i < spec.objectives_size(); ++i) {
+    *one.mutable_objective() = spec.objectives(i);
+    add(Indexed("spec.objectives", i));
+  }
+  for (int i = 0; i < spec.neurons_size(); ++i) {
+    const v1::NeuronRange& range = spec.neurons(i);
+    *one.mutable_objective() = NeuronOf(range);
+    for (int neuron = range.first(); neuron <= range.last(); ++neuron) {
+      one.mutable_objective()->mutable_neuron()->set_neuron(neuron);
+      add(Indexed("spec.neurons", i));
+    }
+  }
+}
+
+}  // namespace
+
+SearchSpec SweepPlan::Search(size_t index) const {
+  SearchSpec search = base;
+  search.objective = objectives[index / seeds.size()];
+  search.options.seed = seeds[index % seeds.size()];
+  return search;
+}
+
+absl::StatusOr<SweepPlan> CheckSweepRequest(const v1::CreateSweepRequest& request,
+                                            const Converter& converter, const Limits& limits,
+                                            const std::function<bool()>& is_repeat) {
+  FieldViolations violations;
+  CheckRequestId(request.request_id(), violations);
+  if (!request.has_spec()) {
+    violations.push_back({"spec", "is required"});
+    return InvalidFields(violations);
+  }
+  const v1::SweepSpec& spec = request.spec();
+  const size_t before = violations.size();
+  CheckSize(spec, limits, violations);
+  CheckNeurons(spec, converter.model().config(), violations);
+  CheckSeeds(spec, violations);
+  // What is too much, or no range, is not expanded.
+  const bool expandable = violations.size() == before;
+  SweepPlan plan;
+  plan.base = CheckBase(spec,
+                        !spec.objectives().empty() ? spec.objectives(0)
+                        : !spec.neurons().empty()  ? NeuronOf(spec.neurons(0))
+                                                   : v1::Objective(),
+                        converter, limits, is_repeat, violations);
+  if (expandable) Expand(spec, converter, limits, plan, violations);
+  if (!violations.empty()) return InvalidFields(violations);
+  plan.seeds.assign(spec.seeds().begin(), spec.seeds().end());
+  if (plan.seeds.empty()) plan.seeds.push_back(0);
+  return plan;
+}
+
+}  // namespace epo
