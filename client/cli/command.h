@@ -55,6 +55,8 @@ class Commands {
 
 // `epo submit`.
 void AddSubmit(Commands& commands);
+// `epo sweep` and `epo sweeps`.
+void AddSweep(Commands& commands);
 // `epo watch` and `epo wait`.
 void AddFollow(Commands& commands);
 // `epo get`, `list`, `pause`, `resume`, `cancel` and `delete`.
@@ -70,7 +72,7 @@ void AddHealth(Commands& commands);
 // `epo completion`.
 void AddCompletion(Commands& commands);
 
-// The required positional JOB.
+// The required positional JOB; what takes sweeps, too, tells them by their ids.
 void AddJobArgument(CLI::App* app, std::string& id);
 
 // Moves `options` of `app`, whose help has no room for them, to the text of a flag --help-TOPIC,

@@ -13,13 +13,14 @@
 namespace epo::cli {
 namespace {
 
-constexpr char kFormats[] = "table json jsonl";
+constexpr char kFormats[] = "table json jsonl csv";
 constexpr char kStates[] = "queued running paused succeeded failed cancelled";
 constexpr char kHistories[] = "full frontier";
 constexpr char kShells[] = "bash zsh fish";
-// The newest jobs' ids.
+// The newest jobs' and sweeps' ids; two commands, since fish has no braces around them.
 constexpr char kJobIds[] =
-    R"sh(epo list --limit 50 -o jsonl 2>/dev/null | sed -n 's/^{"id":"\([^"]*\)".*/\1/p')sh";
+    R"sh(epo list --limit 50 -o jsonl 2>/dev/null | sed -n 's/^{"id":"\([^"]*\)".*/\1/p'; )sh"
+    R"sh(epo sweeps --limit 50 -o jsonl 2>/dev/null | sed -n 's/^{"id":"\([^"]*\)".*/\1/p')sh";
 
 // @NAME@ stands for what depends on the commands.
 constexpr char kBash[] =

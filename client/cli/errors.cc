@@ -49,6 +49,8 @@ constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
     {"deadline", "--deadline"},
     {"history", "--history"},
     {"request_id", "--request-id"},
+    {"neurons", "--neurons"},
+    {"seeds", "--seeds"},
     {"states", "--state"},
     {"id", "JOB"},
     {"text", "TEXT"},
@@ -100,7 +102,8 @@ const char* CodeName(grpc::StatusCode code) {
 
 // The prompt's place in a path such as "prompts[3].ids"; -1 for another field.
 int PromptIndex(std::string_view field) {
-  for (const std::string_view list : {"spec.initial_prompts[", "prompts["}) {
+  for (const std::string_view list :
+       {"spec.initial_prompts[", "spec.job.initial_prompts[", "prompts["}) {
     if (field.substr(0, list.size()) != list) continue;
     const std::string_view rest = field.substr(list.size());
     const std::string_view digits = rest.substr(0, rest.find(']'));
@@ -183,13 +186,18 @@ std::string FlagOfField(const std::string& field, const std::vector<std::string>
   if (const int index = PromptIndex(field); index >= 0) {
     return static_cast<size_t>(index) < prompt_flags.size() ? prompt_flags[index] : "";
   }
-  if (field == "spec.initial_prompts" || field == "prompts") {
+  if (field == "spec.initial_prompts" || field == "spec.job.initial_prompts" ||
+      field == "prompts") {
     return prompt_flags.empty() ? "" : prompt_flags.front();
   }
   std::string_view name = field;
   if (name.substr(0, 5) == "spec.") name.remove_prefix(5);
+  if (name.substr(0, 4) == "job.") name.remove_prefix(4);
   if (std::string flag = TermFlag(name, term_flags); !flag.empty()) return flag;
   if (std::string flag = ContextFlag(name); !flag.empty()) return flag;
+  // "neurons[1].last": the flag gives the list.
+  if (name.substr(0, 8) == "neurons[") return "--neurons";
+  if (name.substr(0, 6) == "seeds[") return "--seeds";
   // One flag gives all elements of a list.
   name = name.substr(0, name.find('['));
   for (const auto& [known, flag] : kFlags) {

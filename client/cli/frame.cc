@@ -50,25 +50,36 @@ std::string RemainingText(const View& view, absl::Time now) {
 }
 
 std::string BarLine(const View& view, absl::Time now, int width, bool color) {
-  const int done = view.progress.done();
-  const int total = std::max(view.progress.total(), 1);
-  const std::string step = absl::StrCat(" ", done, "/", view.progress.total());
   const std::string speed = SpeedText(view);
-  std::string numbers = absl::StrCat(step, "  ", RemainingText(view, now));
-  if (!speed.empty()) absl::StrAppend(&numbers, "  ", speed);
+  std::string rest = absl::StrCat("  ", RemainingText(view, now));
+  if (!speed.empty()) absl::StrAppend(&rest, "  ", speed);
+  return ProgressBar(view.progress.done(), view.progress.total(), rest, width, color);
+}
+
+}  // namespace
+
+std::string ProgressBar(int64_t done, int64_t total, const std::string& rest, int width,
+                        bool color) {
+  const std::string step = absl::StrCat(" ", done, "/", total);
+  std::string numbers = step + rest;
   constexpr int kLeastBar = 8;
   constexpr int kMostBar = 40;
   if (DisplayWidth(numbers) + kLeastBar > width) numbers = step;
   const int cells = std::min(kMostBar, width - DisplayWidth(numbers));
   if (cells < kLeastBar) return Clip(numbers.substr(1), width);
-  const int full = std::clamp<int>(static_cast<int64_t>(cells) * done / total, 0, cells);
+  const int64_t full = std::clamp<int64_t>(cells * done / std::max<int64_t>(total, 1), 0, cells);
   std::string filled;
   std::string empty;
   for (int i = 0; i < cells; ++i) (i < full ? filled : empty) += i < full ? "█" : "░";
   return Styled(filled, "36", color) + Styled(empty, "2", color) + numbers;
 }
 
-}  // namespace
+std::string LostLine(const View::Lost& lost, absl::Time now, int width, bool color) {
+  return Styled(Clip(absl::StrCat("connection lost ", DurationText(now - lost.since),
+                                  " ago, trying again: ", Escape(lost.reason)),
+                     width),
+                "33", color);
+}
 
 std::vector<std::string> FrameLines(const View& view, bool with_frontier, absl::Time now,
                                     TerminalSize size, bool color) {
@@ -78,13 +89,7 @@ std::vector<std::string> FrameLines(const View& view, bool with_frontier, absl::
   const int height = std::max(1, size.rows - 1);
   std::vector<std::string> lines = {TitleLine(view, now, width, color),
                                     BarLine(view, now, width, color)};
-  if (view.lost) {
-    lines.push_back(
-        Styled(Clip(absl::StrCat("connection lost ", DurationText(now - view.lost->since),
-                                 " ago, trying again: ", Escape(view.lost->reason)),
-                    width),
-               "33", color));
-  }
+  if (view.lost) lines.push_back(LostLine(*view.lost, now, width, color));
   // A table of less than a header and a point is not worth its lines.
   const int left = height - static_cast<int>(lines.size()) - 1;
   if (with_frontier && left >= 2 && view.frontier.points_size() > 0) {

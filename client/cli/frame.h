@@ -4,6 +4,7 @@
 
 #include <absl/time/time.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +29,14 @@ struct View {
   };
   std::optional<Lost> lost;
 };
+
+// A bar of what is done, and behind it "done/total" and `rest`; in a narrow terminal without
+// `rest`, or the numbers alone.
+std::string ProgressBar(int64_t done, int64_t total, const std::string& rest, int width,
+                        bool color);
+
+// Why there is no connection.
+std::string LostLine(const View::Lost& lost, absl::Time now, int width, bool color);
 
 // The display's lines, at most size.rows - 1 of them (the cursor stands below), each at most
 // size.columns wide: the job, a bar with step, time left and evaluations a second, and, if asked

@@ -52,20 +52,21 @@ std::string Fitted(const std::string& text) {
   return absl::StrReplaceAll(text, {{"\n\n", "\n"}});
 }
 
-// Without --help itself, whose reader knows it.
+// Without --help itself, whose reader knows it, and --version, which is where it always is: lines
+// are few.
 std::vector<Row> OptionRows(const CLI::App* app) {
   std::vector<Row> positionals;
   std::vector<Row> options;
   const CLI::Option* help = app->get_help_ptr();
   for (const CLI::Option* option : app->get_options()) {
-    if (option == help || option->get_group() != help->get_group()) continue;
+    if (option == help || option->check_lname("version") ||
+        option->get_group() != help->get_group()) {
+      continue;
+    }
     (option->get_positional() ? positionals : options)
         .emplace_back(Named(option), option->get_description());
   }
   positionals.insert(positionals.end(), options.begin(), options.end());
-  if (!ConnectionRows(app).empty()) {
-    positionals.emplace_back("--tls, --api-key-file, ...", "See epo info --help");
-  }
   return positionals;
 }
 

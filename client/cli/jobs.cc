@@ -15,6 +15,8 @@
 #include "client/cli/json.h"
 #include "client/cli/objective_text.h"
 #include "client/cli/output.h"
+#include "client/cli/sweep_text.h"
+#include "client/cli/sweeps.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
 #include "client/cli/time.h"
@@ -35,6 +37,7 @@ int PrintJob(const Session& session, const v1::Job& job) {
 }
 
 int Get(Session& session, const std::string& id) {
+  if (IsSweepId(id)) return GetSweep(session, id);
   v1::GetJobRequest request;
   request.set_id(id);
   v1::Job job;
@@ -64,10 +67,12 @@ int Resume(Session& session, const std::string& id) {
 }
 
 int Cancel(Session& session, const std::string& id) {
+  if (IsSweepId(id)) return CancelSweep(session, id);
   return Change(session, id, &Client::Stub::CancelJob);
 }
 
 int Delete(Session& session, const std::string& id) {
+  if (IsSweepId(id)) return DeleteSweep(session, id);
   v1::DeleteJobRequest request;
   request.set_id(id);
   google::protobuf::Empty empty;
@@ -82,6 +87,7 @@ int Delete(Session& session, const std::string& id) {
 }
 
 int FollowJob(Session& session, const std::string& id, FollowMode mode, bool latest) {
+  if (IsSweepId(id)) return FollowSweep(session, id, mode);
   Follow follow(session, mode, latest);
   v1::GetJobRequest request;
   request.set_id(id);
@@ -94,6 +100,7 @@ int FollowJob(Session& session, const std::string& id, FollowMode mode, bool lat
 
 struct ListOptions {
   std::vector<std::string> states;
+  std::string sweep;
   int limit = 0;
 };
 
@@ -108,6 +115,7 @@ std::vector<std::string> ListRow(const v1::Job& job, absl::Time now) {
 
 v1::ListJobsRequest ToRequest(const ListOptions& options) {
   v1::ListJobsRequest request;
+  request.set_sweep(options.sweep);
   for (const std::string& name : options.states) {
     v1::Job::State state;
     if (!v1::Job::State_Parse(absl::AsciiStrToUpper(name), &state) ||
@@ -173,20 +181,20 @@ void AddFollow(Commands& commands) {
   };
   const auto flags = std::make_shared<WatchFlags>();
   CLI::App* watch =
-      commands.Add("watch", "Follow a job; Ctrl-C leaves it running", "Example: epo watch JOB",
-                   [flags](Session& session) {
+      commands.Add("watch", "Follow a job or sweep; Ctrl-C leaves it running",
+                   "Example: epo watch JOB", [flags](Session& session) {
                      return FollowJob(session, flags->id, FollowMode::kWatch, flags->latest);
                    });
   AddJobArgument(watch, flags->id);
   watch->add_flag("--latest", flags->latest, "Skip to the newest step when steps come too fast");
-  AddJobCommand(commands, "wait", "Wait for a job's end; the exit code tells it",
+  AddJobCommand(commands, "wait", "Wait for a job's or sweep's end; the exit code tells it",
                 [](Session& session, const std::string& id) {
                   return FollowJob(session, id, FollowMode::kWait, /*latest=*/true);
                 });
 }
 
 void AddJobs(Commands& commands) {
-  AddJobCommand(commands, "get", "Show a job", Get);
+  AddJobCommand(commands, "get", "Show a job or sweep", Get);
   const auto options = std::make_shared<ListOptions>();
   CLI::App* list = commands.Add("list", "List jobs, the newest first",
                                 "Example: epo list --state running --state queued -o jsonl",
@@ -195,13 +203,14 @@ void AddJobs(Commands& commands) {
       ->allow_extra_args(false)
       ->delimiter(',')
       ->option_text("STATE");
+  list->add_option("--sweep", options->sweep, "Only the jobs of this sweep")->option_text("SWEEP");
   list->add_option("--limit", options->limit, "At most so many jobs (all)")
       ->transform(Int32(1))
       ->option_text("N");
   AddJobCommand(commands, "pause", "Hold a job; it keeps what it has", Pause);
   AddJobCommand(commands, "resume", "Queue a paused job again", Resume);
-  AddJobCommand(commands, "cancel", "Stop a job and keep what it found", Cancel);
-  AddJobCommand(commands, "delete", "Delete an ended job and its history", Delete);
+  AddJobCommand(commands, "cancel", "Stop a job or sweep and keep what it found", Cancel);
+  AddJobCommand(commands, "delete", "Delete an ended job or sweep with its history", Delete);
 }
 
 }  // namespace epo::cli

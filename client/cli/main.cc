@@ -60,16 +60,17 @@ int Run(std::vector<std::string> arguments) {
   PartialSettings flags;
   app.formatter(HelpFormatter());
   app.set_help_flag("-h,--help", "Show this help");
-  app.add_option("--server", flags.server, "The server, or EPO_SERVER (127.0.0.1:50051)")
+  app.add_option("--server", flags.server,
+                 "127.0.0.1:50051, or EPO_SERVER; TLS: see epo info --help")
       ->option_text("ADDR");
-  app.add_option("-o,--output", flags.output, "table, json or jsonl")->option_text("FORMAT");
+  app.add_option("-o,--output", flags.output, "table, json or jsonl; of frontiers csv, too")
+      ->option_text("FORMAT");
   AddConnectionOptions(app, flags);
   app.set_version_flag("--version", "epo " EPO_VERSION, "Show the version");
   app.require_subcommand(1);
-  app.footer(
-      "Exit codes: 0 done, 1 job failed, 2 usage, 3 job cancelled, 8 job still pending,\n"
-      "64 + the gRPC code for an error from the server (78: it cannot be reached).");
+  app.footer("Exit: 0 done, 1 failed, 2 usage, 3 cancelled, 8 pending, 64+N gRPC, 78 no server");
   AddSubmit(commands);
+  AddSweep(commands);
   AddFollow(commands);
   AddJobs(commands);
   AddResults(commands);
@@ -90,6 +91,9 @@ int Run(std::vector<std::string> arguments) {
     command = app.get_subcommands().front()->get_name();
     const auto settings = ReadSettings(flags);
     if (!settings.ok()) return UsageError(std::string(settings.status().message()), "");
+    if (settings->format == Format::kCsv && command != "frontier") {
+      return UsageError("-o csv is for epo frontier alone; give table, json or jsonl", command);
+    }
     Session session(*settings, DetectTerminal());
     return commands.Chosen()(session);
   } catch (const CLI::CallForHelp&) {

@@ -7,9 +7,12 @@
 #include <set>
 
 #include "client/cli/command.h"
+#include "client/cli/csv.h"
 #include "client/cli/errors.h"
 #include "client/cli/json.h"
 #include "client/cli/output.h"
+#include "client/cli/sweep_text.h"
+#include "client/cli/sweeps.h"
 #include "client/cli/table.h"
 
 namespace epo::cli {
@@ -19,6 +22,7 @@ namespace {
 constexpr absl::Duration kFrontierTimeout = absl::Minutes(5);
 
 int ShowFrontier(Session& session, const std::string& id, bool full) {
+  if (IsSweepId(id)) return ShowSweepFrontier(session, id, full);
   v1::GetFrontierRequest request;
   request.set_id(id);
   request.set_kind(full ? v1::PARETO : v1::LAMBDA);
@@ -28,6 +32,11 @@ int ShowFrontier(Session& session, const std::string& id, bool full) {
   if (!status.ok()) return ReportError(status, session.settings().server);
   if (session.table()) {
     Print(JoinLines(FrontierLines(frontier, 0, 0, session.terminal().color_stdout)));
+    return kDone;
+  }
+  if (session.settings().format == Format::kCsv) {
+    Print(CsvLine({"target", "cross_entropy", "text", "ids"}));
+    for (const auto& point : frontier.points()) Print(CsvLine(CsvCells(point)));
     return kDone;
   }
   ListPrinter printer("points", session.settings().format);
@@ -103,8 +112,8 @@ void AddResults(Commands& commands) {
   };
   const auto options = std::make_shared<FrontierOptions>();
   CLI::App* frontier = commands.Add(
-      "frontier", "Show the best prompts that a job has found so far",
-      "Example: epo frontier JOB -o json",
+      "frontier", "Show the best prompts of a job or sweep so far",
+      "Example: epo frontier JOB -o csv",
       [options](Session& session) { return ShowFrontier(session, options->id, options->full); });
   AddJobArgument(frontier, options->id);
   frontier->add_flag("--full", options->full, "Every prompt that no other beats in both scores");

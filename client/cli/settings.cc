@@ -116,9 +116,11 @@ absl::StatusOr<Settings> ResolveSettings(const PartialSettings& flags,
       settings.format = Format::kJson;
     } else if (*output == "jsonl") {
       settings.format = Format::kJsonl;
+    } else if (*output == "csv") {
+      settings.format = Format::kCsv;
     } else {
       return absl::InvalidArgumentError(
-          absl::StrCat("output format '", *output, "' is none of table, json and jsonl"));
+          absl::StrCat("output format '", *output, "' is none of table, json, jsonl and csv"));
     }
   }
   settings.tls_ca = first(&PartialSettings::tls_ca).value_or("");

@@ -10,7 +10,8 @@
 
 namespace epo::cli {
 
-enum class Format { kTable, kJson, kJsonl };
+// kCsv: only of what is one table of numbers.
+enum class Format { kTable, kJson, kJsonl, kCsv };
 
 struct Settings {
   std::string server = "127.0.0.1:50051";

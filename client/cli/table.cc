@@ -178,6 +178,10 @@ std::vector<std::string> JobLines(const v1::Job& job) {
     rows.emplace_back("crashes", absl::StrCat(job.crashes(), " of the server in its steps, in ",
                                               job.attempts(), " attempts"));
   }
+  if (!job.sweep().empty()) {
+    rows.emplace_back("sweep",
+                      absl::StrCat(Escape(job.sweep()), ", job ", job.sweep_index(), " of it"));
+  }
   if (!job.client().empty()) rows.emplace_back("client", Escape(job.client()));
   if (job.has_error()) rows.emplace_back("error", Escape(job.error().message()));
   std::vector<std::string> lines;

@@ -15,7 +15,7 @@ import pytest
 
 SMALL = ["--layer", 1, "--neuron", 3, "--tokens", 6, "--population", 3, "--children", 4, "--topk", 32, "--iterations", 4]
 LONG = ["--layer", 1, "--neuron", 3, "--iterations", 100000]
-COMMANDS = "submit watch wait get list pause resume cancel delete frontier history score tokenize info upload-vector health completion".split()
+COMMANDS = "submit sweep sweeps watch wait get list pause resume cancel delete frontier history score tokenize info upload-vector health completion".split()
 
 
 @pytest.fixture(scope="module")
@@ -436,7 +436,7 @@ def test_bash_completion(phi, bin_dir, finished):
     assert complete("epo", "") == COMMANDS
     assert complete("epo", "fr") == ["frontier"]
     assert complete("epo", "submit", "--restart") == ["--restart-every", "--restart-penalty"]
-    assert complete("epo", "list", "-o", "") == ["table", "json", "jsonl"]
+    assert complete("epo", "list", "-o", "") == ["table", "json", "jsonl", "csv"]
     assert complete("epo", "list", "--state", "ru") == ["running"]
     assert finished["id"] in complete("epo", "--server", phi.address, "watch", "")
 

@@ -374,3 +374,130 @@ def test_a_sweep_is_kept_until_its_last_job_is_old(server, stubs, tiny):
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     time.sleep(4)
     assert [j.id for j in jobs_of(running, stubs, live.id)][0] == first
+
+
+# The command line
+
+
+@pytest.fixture
+def cli(epo, phi, tmp_path):
+    def run(*args, **kwargs):
+        return epo(*args, server=phi, env={"XDG_CONFIG_HOME": str(tmp_path)}, **kwargs)
+
+    return run
+
+
+def test_the_command_line(cli, phi, stubs):
+    flags = ["--neurons", "2:5-6", "--neurons", "1:3", "--seeds", "0-1,7", *SMALL_FLAGS]
+    made = cli("sweep", *flags, "--iterations", 4)
+    assert made.returncode == 0, made.stderr
+    sweep_id = made.stdout.strip()
+    assert re.fullmatch(r"sweep-[a-z0-9]+", sweep_id)
+    assert made.stderr == f"submitted 9 jobs, 3 objectives x 3 seeds; epo watch {sweep_id} follows it\n"
+    waited = cli("wait", sweep_id, "-o", "json")
+    assert waited.returncode == 0 and json.loads(waited.stdout)["state"] == "SUCCEEDED"
+    assert f"{sweep_id} SUCCEEDED after 36/36 steps of 9 jobs" in waited.stderr
+    assert json.loads(cli("get", sweep_id, "-o", "json").stdout) == json.loads(waited.stdout)
+    shown = cli("get", sweep_id).stdout
+    assert "3 objectives x 3 seeds" in shown and "9 succeeded" in shown
+    listed = cli("sweeps").stdout.splitlines()
+    assert listed[0].split() == ["sweep", "state", "step", "age", "size", "jobs"]
+    assert listed[1].startswith(sweep_id) and "36/36" in listed[1]
+    assert json.loads(cli("sweeps", "--limit", 1, "-o", "json").stdout)["sweeps"][0]["id"] == sweep_id
+    children = [json.loads(line) for line in cli("list", "--sweep", sweep_id, "-o", "jsonl").stdout.splitlines()]
+    assert [c["sweep_index"] for c in children] == list(range(8, -1, -1))
+    assert f"sweep        {sweep_id}, job 8 of it" in cli("get", children[0]["id"]).stdout
+
+    # One table in every format.
+    wire = frontiers(phi, stubs, sweep_id, stubs.frontier.LAMBDA)
+    expected = [(f.objective_index, f.objective.neuron.neuron, p.job, p.seed, list(p.prompt.ids), p.prompt.target, p.prompt.cross_entropy)
+                for f in wire for p in f.points]
+    rows = json.loads(cli("frontier", sweep_id, "-o", "json").stdout)["points"]
+    assert [json.loads(line) for line in cli("frontier", sweep_id, "-o", "jsonl").stdout.splitlines()] == rows
+
+    def read(row, neuron, ids):
+        return (int(row["objective_index"]), neuron, row["job"], int(row["seed"]), ids, float(np.float32(row["target"])),
+                float(np.float32(row["cross_entropy"])))
+
+    assert [read(r, r["objective"]["neuron"]["neuron"], r["ids"]) for r in rows] == expected
+    table = list(csv.DictReader(io.StringIO(cli("frontier", sweep_id, "-o", "csv").stdout)))
+    assert [read(r, int(r["objective"].split()[-1]), [int(i) for i in r["ids"].split()]) for r in table] == expected
+    assert {r["objective"] for r in table} == {"layer 2 neuron 5", "layer 2 neuron 6", "layer 1 neuron 3"}
+    lines = cli("frontier", sweep_id).stdout.splitlines()
+    assert lines[0].split() == ["objective", "seed", "target", "cross-entropy", "prompt"] and len(lines) == len(expected) + 1
+    full = json.loads(cli("frontier", sweep_id, "--full", "-o", "json").stdout)["points"]
+    assert len(full) == sum(len(f.points) for f in frontiers(phi, stubs, sweep_id, stubs.frontier.PARETO))
+    alone = list(csv.DictReader(io.StringIO(cli("frontier", children[0]["id"], "-o", "csv").stdout)))
+    assert list(alone[0]) == ["target", "cross_entropy", "text", "ids"]
+
+    watched = cli("watch", sweep_id)
+    assert watched.returncode == 0 and watched.stdout.splitlines() == lines
+    deleted = cli("delete", sweep_id)
+    assert (deleted.returncode, deleted.stdout) == (0, "")
+    assert cli("get", sweep_id).returncode == 64 + 5
+    assert cli("get", children[0]["id"]).returncode == 64 + 5
+
+
+def test_the_command_line_watches_and_cancels(cli, bin_dir, phi):
+    command = [bin_dir / "epo", "sweep", "--neurons", "2:0-3", *SMALL_FLAGS, "--iterations", 100_000, "--watch", "-o", "jsonl",
+               "--server", phi.address]
+    with subprocess.Popen([*map(str, command)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        first = later = json.loads(process.stdout.readline())
+        # Its state may change before its first step is done.
+        while later["completed_iterations"] <= first["completed_iterations"]:
+            later = json.loads(process.stdout.readline())
+        assert later["total_iterations"] == 400_000
+        sweep_id = first["id"]
+        process.terminate()
+        assert process.wait(timeout=20) == 8
+        assert f"{sweep_id} goes on; epo watch {sweep_id} to come back" in process.stderr.read()
+    assert json.loads(cli("get", sweep_id, "-o", "json").stdout)["jobs"]["cancelled"] == 0
+    cancelled = cli("cancel", sweep_id)
+    assert cancelled.returncode == 0 and "4 cancelled" in cancelled.stdout
+    assert cli("cancel", sweep_id).returncode == 64 + 9
+    for command in ("watch", "wait"):
+        ended = cli(command, sweep_id)
+        assert ended.returncode == 3 and f"{sweep_id} CANCELLED after" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "flags, code, message",
+    [
+        (["--neurons", "2:0-300"], 67, "--neurons (spec.neurons[0].last): is 300, but must be from 0 to 255"),
+        (["--neurons", "2:0-255", "--seeds", "0-99"], 67, "--seeds (spec.seeds): times 256 objectives is 25600 jobs"),
+        (["--neurons", "2:1", "--seeds", "1,1"], 67, "--seeds (spec.seeds[1]): is 1, as is seeds[0]"),
+        (["--neurons", "2:1", "--topk", "0"], 67, "--topk (spec.job.top_k)"),
+        (["--neurons", "2:1", "--initial-ids", "999999"], 67, "--initial-ids (spec.job.initial_prompts[0])"),
+        (["--neurons", "2"], 2, "--neurons: '2' is not LAYER:NEURONS"),
+        (["--neurons", "2:1", "--seeds", "x"], 2, "--seeds: 'x' is neither seeds nor a range"),
+        (["--neurons", "2:1", "--seed", "1"], 2, "--seed"),
+        ([], 2, "--neurons is required"),
+        (["--neurons", "2:1", "-o", "csv"], 2, "-o csv is for epo frontier alone"),
+    ],
+)
+def test_what_sweep_refuses(cli, flags, code, message):
+    result = cli("sweep", *flags)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert message in result.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize("command", ["get", "watch", "wait", "cancel", "delete", "frontier"])
+def test_unknown_sweep(cli, command):
+    result = cli(command, "sweep-none")
+    assert (result.returncode, result.stdout) == (64 + 5, "")
+    assert len(result.stderr.splitlines()) == 1 and "sweep-none" in result.stderr
+
+
+def test_a_watch_survives_a_restart(server, epo, bin_dir, tiny):
+    running = server(tiny)
+    command = [bin_dir / "epo", "sweep", "--neurons", "2:0-3", *SMALL_FLAGS, "--iterations", 3000, "--wait", "--server", running.address]
+    with subprocess.Popen([*map(str, command)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        sweep_id = process.stderr.readline().split()[1].rstrip(":")
+        time.sleep(1.5)
+        running.kill()
+        time.sleep(1.5)
+        again = server(tiny, state_dir=running.state_dir, port=int(running.address.split(":")[1]))
+        assert epo("cancel", sweep_id, server=again).returncode == 0
+        assert process.wait(timeout=60) == 3
+        told = process.stderr.read()
+    assert "connection lost, trying again" in told and "connected again" in told

@@ -37,6 +37,20 @@ TEST(ErrorLinesTest, OneLineForEachBadField) {
                   "--ban-ids (spec.constraints.banned_ids[7]): is -1", "spec.new_field: is new"));
 }
 
+TEST(ErrorLinesTest, TheFieldsOfASweepHaveItsFlags) {
+  EXPECT_THAT(ErrorLines(BadRequest({{"spec.neurons[1].last", "is 4"},
+                                     {"spec.neurons", "makes 9"},
+                                     {"spec.seeds", "times 9"},
+                                     {"spec.seeds[2]", "is 3"},
+                                     {"spec.job.top_k", "is 0"},
+                                     {"spec.job.initial_prompts[0]", "is empty"}}),
+                         "here", {"--initial-ids"}),
+              ElementsAre("--neurons (spec.neurons[1].last): is 4",
+                          "--neurons (spec.neurons): makes 9", "--seeds (spec.seeds): times 9",
+                          "--seeds (spec.seeds[2]): is 3", "--topk (spec.job.top_k): is 0",
+                          "--initial-ids (spec.job.initial_prompts[0]): is empty"));
+}
+
 TEST(ErrorLinesTest, ControlCharactersOfTheServerAreShown) {
   EXPECT_THAT(ErrorLines(BadRequest({{"id", "is \x1b[2J\n"}}), "here"),
               ElementsAre("JOB (id): is \\x1b[2J\\n"));

@@ -1,0 +1,155 @@
+#include <absl/strings/str_cat.h>
+#include <absl/time/clock.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "client/cli/arguments.h"
+#include "client/cli/command.h"
+#include "client/cli/errors.h"
+#include "client/cli/job_flags.h"
+#include "client/cli/json.h"
+#include "client/cli/output.h"
+#include "client/cli/sweep_arguments.h"
+#include "client/cli/sweep_follow.h"
+#include "client/cli/sweep_text.h"
+#include "client/cli/table.h"
+#include "client/cli/text.h"
+#include "client/cli/time.h"
+
+namespace epo::cli {
+namespace {
+
+constexpr int kMostPerPage = 100;
+
+struct SweepOptions {
+  std::vector<std::string> neurons;
+  std::vector<std::string> seeds;
+  JobFlags job;
+  bool watch = false;
+  bool wait = false;
+};
+
+template <class Value>
+Value Must(const char* flag, absl::StatusOr<Value> value) {
+  if (!value.ok()) throw CLI::ValidationError(flag, std::string(value.status().message()));
+  return *std::move(value);
+}
+
+v1::CreateSweepRequest ToRequest(const SweepOptions& options,
+                                 std::vector<std::string>& prompt_flags) {
+  v1::CreateSweepRequest request;
+  request.set_request_id(RequestId(options.job));
+  v1::SweepSpec& spec = *request.mutable_spec();
+  *spec.mutable_job() = ToJobSpec(options.job, prompt_flags);
+  for (const std::string& text : options.neurons) {
+    for (const v1::NeuronRange& range : Must("--neurons", ParseNeurons(text))) {
+      *spec.add_neurons() = range;
+    }
+  }
+  for (const std::string& text : options.seeds) {
+    for (const uint64_t seed : Must("--seeds", ParseSeeds(text))) spec.add_seeds(seed);
+  }
+  return request;
+}
+
+int CreateSweep(Session& session, const SweepOptions& options) {
+  std::vector<std::string> prompt_flags;
+  const v1::CreateSweepRequest request = ToRequest(options, prompt_flags);
+  std::unique_ptr<SweepFollow> follow;
+  if (options.watch || options.wait) {
+    follow = std::make_unique<SweepFollow>(session,
+                                           options.watch ? FollowMode::kWatch : FollowMode::kWait);
+  }
+  v1::Sweep sweep;
+  const grpc::Status status =
+      session.client().CallTwice(&Client::Stub::CreateSweep, request, &sweep);
+  if (!status.ok()) return ReportError(status, session.settings().server, prompt_flags);
+  const std::string id = Escape(sweep.id());
+  const std::string what = absl::StrCat(AllJobs(sweep), " jobs, ", SweepSizeText(sweep));
+  if (follow != nullptr) {
+    std::fprintf(stderr, "submitted %s: %s\n", id.c_str(), what.c_str());
+    return follow->Run(sweep);
+  }
+  if (session.table()) {
+    Print(id + "\n");
+    std::fprintf(stderr, "submitted %s; epo watch %s follows it\n", what.c_str(), id.c_str());
+  } else {
+    PrintValue(ToJson(sweep), session.settings().format);
+  }
+  return kDone;
+}
+
+std::vector<std::string> ListRow(const v1::Sweep& sweep, absl::Time now) {
+  return {Escape(sweep.id()),
+          v1::Sweep::State_Name(sweep.state()),
+          absl::StrCat(sweep.completed_iterations(), "/", sweep.total_iterations()),
+          DurationText(now - ToTime(sweep.create_time())),
+          SweepSizeText(sweep),
+          JobCountsText(sweep.jobs())};
+}
+
+int ListSweeps(Session& session, int limit) {
+  v1::ListSweepsRequest request;
+  std::vector<std::vector<std::string>> rows;
+  ListPrinter printer("sweeps", session.settings().format);
+  const absl::Time now = absl::Now();
+  int left = limit > 0 ? limit : std::numeric_limits<int>::max();
+  do {
+    request.set_page_size(std::min(left, kMostPerPage));
+    v1::ListSweepsResponse page;
+    const grpc::Status status = session.client().Call(&Client::Stub::ListSweeps, request, &page);
+    if (!status.ok()) return ReportError(status, session.settings().server);
+    for (const v1::Sweep& sweep : page.sweeps()) {
+      if (left-- == 0) break;
+      if (session.table()) {
+        rows.push_back(ListRow(sweep, now));
+      } else {
+        printer.Add(ToJson(sweep));
+      }
+    }
+    request.set_page_token(page.next_page_token());
+  } while (left > 0 && !request.page_token().empty());
+  if (!session.table()) {
+    printer.Finish();
+  } else if (rows.empty()) {
+    std::fprintf(stderr, "no sweeps\n");
+  } else {
+    Print(JoinLines(
+        TableLines({{"sweep"}, {"state"}, {"step", true}, {"age", true}, {"size"}, {"jobs"}}, rows,
+                   0, session.terminal().color_stdout)));
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void AddSweep(Commands& commands) {
+  const auto o = std::make_shared<SweepOptions>();
+  CLI::App* app = commands.Add("sweep", "Start a search for each of many neurons and seeds",
+                               "Example: epo sweep --neurons 8:0-63 --seeds 0-4 --watch",
+                               [o](Session& session) { return CreateSweep(session, *o); });
+  app->add_option("--neurons", o->neurons, "Neurons of a layer, as in 8:0-63 or 8:5,9; repeatable")
+      ->required()
+      ->allow_extra_args(false)
+      ->option_text("L:K");
+  app->add_option("--seeds", o->seeds, "Seeds, as in 0-4 or 1,5 (0)")
+      ->allow_extra_args(false)
+      ->option_text("N");
+  AddJobFlags(app, o->job);
+  CLI::Option* watch = app->add_flag("--watch", o->watch, "Follow it and print all frontiers");
+  app->add_flag("--wait", o->wait, "Wait for its end and print the sweep")->excludes(watch);
+
+  const auto limit = std::make_shared<int>(0);
+  commands
+      .Add("sweeps", "List sweeps, the newest first", "Example: epo sweeps -o jsonl",
+           [limit](Session& session) { return ListSweeps(session, *limit); })
+      ->add_option("--limit", *limit, "At most so many sweeps (all)")
+      ->transform(Int32(1))
+      ->option_text("N");
+}
+
+}  // namespace epo::cli

@@ -1,0 +1,65 @@
+#include "client/cli/sweep_arguments.h"
+
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
+#include <absl/strings/str_split.h>
+
+#include <utility>
+
+namespace epo::cli {
+namespace {
+
+constexpr uint64_t kMostSeeds = 1'000'000;
+
+// "3" or "3-7", both ends included; false when it is neither.
+template <typename Int>
+bool ParseRange(absl::string_view text, std::pair<Int, Int>* range) {
+  const std::vector<absl::string_view> ends = absl::StrSplit(text, absl::MaxSplits('-', 1));
+  return absl::SimpleAtoi(ends.front(), &range->first) &&
+         absl::SimpleAtoi(ends.back(), &range->second) && range->first <= range->second;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<v1::NeuronRange>> ParseNeurons(std::string_view text) {
+  const absl::string_view whole(text.data(), text.size());
+  const std::vector<absl::string_view> parts = absl::StrSplit(whole, absl::MaxSplits(':', 1));
+  v1::NeuronRange range;
+  int32_t layer = 0;
+  bool good = parts.size() == 2 && absl::SimpleAtoi(parts[0], &layer);
+  std::vector<v1::NeuronRange> ranges;
+  for (const absl::string_view word : absl::StrSplit(parts.back(), ',')) {
+    std::pair<int32_t, int32_t> ends;
+    good = good && ParseRange(word, &ends);
+    range.set_layer(layer);
+    range.set_first(ends.first);
+    range.set_last(ends.second);
+    ranges.push_back(range);
+  }
+  if (good) return ranges;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", whole, "' is not LAYER:NEURONS, as in 8:0-63 for neurons 0 to 63 of layer 8, or 8:5,9"));
+}
+
+absl::StatusOr<std::vector<uint64_t>> ParseSeeds(std::string_view text) {
+  const absl::string_view whole(text.data(), text.size());
+  std::vector<uint64_t> seeds;
+  for (const absl::string_view word : absl::StrSplit(whole, ',')) {
+    std::pair<uint64_t, uint64_t> ends;
+    if (!ParseRange(word, &ends)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", whole, "' is neither seeds nor a range of them, as in 0-4 or 1,5,7"));
+    }
+    if (ends.second - ends.first >= kMostSeeds - seeds.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", whole, "' are more than ", kMostSeeds, " seeds"));
+    }
+    for (uint64_t seed = ends.first;; ++seed) {
+      seeds.push_back(seed);
+      if (seed == ends.second) break;
+    }
+  }
+  return seeds;
+}
+
+}  // namespace epo::cli

@@ -1,0 +1,23 @@
+// Arguments that name many objectives or seeds at once.
+#ifndef EPO_CLIENT_CLI_SWEEP_ARGUMENTS_H_
+#define EPO_CLIENT_CLI_SWEEP_ARGUMENTS_H_
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "epo/v1/sweep.pb.h"
+
+namespace epo::cli {
+
+// "8:0-63", "8:5" or "8:0-3,7": neurons of a layer. INVALID_ARGUMENT says what is wrong.
+absl::StatusOr<std::vector<v1::NeuronRange>> ParseNeurons(std::string_view text);
+
+// "0-4", "7" or "0-4,9". At most a million.
+absl::StatusOr<std::vector<uint64_t>> ParseSeeds(std::string_view text);
+
+}  // namespace epo::cli
+
+#endif  // EPO_CLIENT_CLI_SWEEP_ARGUMENTS_H_
