@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "epo/v1/service.pb.h"
 #include "google/protobuf/empty.pb.h"
+#include "server/attribution.h"
 #include "server/call_context.h"
 #include "server/convert.h"
 #include "server/feed.h"
@@ -71,6 +72,10 @@ class Api {
                                                       const v1::DeleteSweepRequest& request);
   void Score(const CallContext& context, const v1::ScoreRequest& request,
              std::function<bool()> abandoned, Done<v1::ScoreResponse> done);
+  // What Attribute streams need, kept in `registry`; their scheduler refuses them during a drain.
+  AttributionSources attribution(StreamRegistry& registry) {
+    return {converter_, store_, limits_, scheduler_, pool_, registry};
+  }
   absl::StatusOr<v1::UploadedVector> UploadVector(const CallContext& context,
                                                   const v1::UploadVectorRequest& request);
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const CallContext& context,

@@ -147,6 +147,13 @@ v1::JobSpec Converter::EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& 
 
 absl::StatusOr<ScoreSpec> Converter::ParseScore(const v1::ScoreRequest& request) const {
   FieldViolations violations;
+  ScoreSpec out = ParseScore(request, violations);
+  if (!violations.empty()) return InvalidFields(violations);
+  return out;
+}
+
+ScoreSpec Converter::ParseScore(const v1::ScoreRequest& request,
+                                FieldViolations& violations) const {
   ScoreSpec out;
   out.objective = ParseObjective(model_, vectors_, request, "", violations);
   for (int i = 0; i < request.objective().terms_size(); ++i) {
@@ -157,7 +164,7 @@ absl::StatusOr<ScoreSpec> Converter::ParseScore(const v1::ScoreRequest& request)
   CheckObjective(model_, out.objective, request.objective(), std::nullopt, "", violations);
   if (request.prompts().empty()) {
     violations.push_back({"prompts", "is required"});
-    return InvalidFields(violations);
+    return out;
   }
   const bool objective_good = violations.empty();
   // What is wrong with prompts of a length, if anything.
@@ -172,7 +179,6 @@ absl::StatusOr<ScoreSpec> Converter::ParseScore(const v1::ScoreRequest& request)
     }
     out.prompts.push_back(std::move(prompt));
   }
-  if (!violations.empty()) return InvalidFields(violations);
   return out;
 }
 

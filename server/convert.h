@@ -56,6 +56,11 @@ class Converter {
   static v1::JobSpec EffectiveSpec(const v1::JobSpec& spec, const SearchSpec& parsed);
 
   absl::StatusOr<ScoreSpec> ParseScore(const v1::ScoreRequest& request) const;
+  // Adds what is wrong to `violations`; the result is valid only if nothing was added.
+  ScoreSpec ParseScore(const v1::ScoreRequest& request, FieldViolations& violations) const;
+
+  // The tokens that may be proposed unless a job says otherwise.
+  const std::shared_ptr<const AllowedTokens>& allowed() const { return allowed_; }
 
   // Of a prompt in which something is predicted, unless `has_cross_entropy` is false.
   v1::ScoredPrompt ToScoredPrompt(const Prompt& ids, Score score,

@@ -23,9 +23,9 @@
 #include "server/job_queue.h"
 #include "server/job_state.h"
 #include "server/live_job.h"
+#include "server/model_calls.h"
 #include "server/pace.h"
 #include "server/row_budget.h"
-#include "server/score_queue.h"
 #include "server/status.h"
 
 namespace epo {
@@ -47,11 +47,11 @@ struct Inbox {
   std::vector<std::unique_ptr<LiveJob>> submitted;
   std::vector<Request> requests;
   std::vector<SweepRequest> cancelled_sweeps;
-  std::vector<ScoreCall> scores;
+  std::vector<std::unique_ptr<ModelCall>> calls;
   bool stop = false;
 
   bool empty() const {
-    return submitted.empty() && requests.empty() && cancelled_sweeps.empty() && scores.empty() &&
+    return submitted.empty() && requests.empty() && cancelled_sweeps.empty() && calls.empty() &&
            !stop;
   }
 };
@@ -80,7 +80,6 @@ class SchedulerImpl final : public Scheduler {
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
         queue_(options.max_active_jobs),
-        scores_(converter.model()),
         ledger_(converter, store, feeds, options.store_retry, options.probation,
                 options.store_writes),
         budget_(options.round_rows),
@@ -144,6 +143,10 @@ class SchedulerImpl final : public Scheduler {
   }
 
   void ScorePrompts(ScoreSpec spec, std::function<bool()> abandoned, ScoreDone done) override {
+    Take(MakeScoreCall(model(), std::move(spec), std::move(abandoned), std::move(done)));
+  }
+
+  void Take(std::unique_ptr<ModelCall> call) override {
     absl::Status refused;
     {
       absl::MutexLock lock(&mutex_);
@@ -156,12 +159,11 @@ class SchedulerImpl final : public Scheduler {
             absl::Seconds(1));
       } else {
         ++score_calls_;
-        inbox_.scores.push_back({std::move(spec.objective), std::move(spec.prompts),
-                                 std::move(abandoned), std::move(done)});
+        inbox_.calls.push_back(std::move(call));
         return;
       }
     }
-    done(refused);
+    call->Fail(refused);
   }
 
   bool Stop(absl::Time deadline) override {
@@ -209,17 +211,17 @@ class SchedulerImpl final : public Scheduler {
       for (auto& job : inbox.submitted) Enter(std::move(job));
       for (Inbox::Request& request : inbox.requests) Obey(request);
       for (Inbox::SweepRequest& sweep : inbox.cancelled_sweeps) CancelJobsOf(sweep);
-      for (ScoreCall& call : inbox.scores) scores_.Add(std::move(call));
+      for (auto& call : inbox.calls) calls_.Add(std::move(call));
       SaveAgain(/*force=*/stop);
       if (stop) break;
       EndOverdue();
-      ServeScores();
+      ServeCalls();
       RunRound();
       ForgetGone();
       Admit();
     }
     if (at_work_) Rest();
-    ReleaseScores(scores_.FailAll(ShuttingDown()));
+    ReleaseCalls(calls_.FailAll(ShuttingDown()));
     for (auto& [id, live] : jobs_) {
       if (live->unsaved()) {
         const LogScope scope(live->log_fields());
@@ -242,7 +244,7 @@ class SchedulerImpl final : public Scheduler {
     if (std::any_of(active_.begin(), active_.end(), runnable)) {
       deadline = std::min(deadline, round_refused_ ? ledger_.next_try() : absl::InfinitePast());
     }
-    if (!scores_.empty()) deadline = absl::InfinitePast();
+    if (!calls_.empty()) deadline = absl::InfinitePast();
     absl::MutexLock lock(&mutex_);
     mutex_.AwaitWithDeadline(absl::Condition(this, &SchedulerImpl::HasMail), deadline);
     Inbox inbox;
@@ -253,14 +255,14 @@ class SchedulerImpl final : public Scheduler {
 
   bool HasMail() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !inbox_.empty(); }
 
-  void ServeScores() {
-    if (scores_.empty()) return;
+  void ServeCalls() {
+    if (calls_.empty()) return;
     // No job is to blame for what becomes of them.
     Rest();
-    ReleaseScores(scores_.Serve(*evaluator_, options_.round_rows));
+    ReleaseCalls(calls_.Serve(*evaluator_, options_.round_rows));
   }
 
-  void ReleaseScores(int count) {
+  void ReleaseCalls(int count) {
     absl::MutexLock lock(&mutex_);
     score_calls_ -= count;
   }
@@ -557,7 +559,7 @@ class SchedulerImpl final : public Scheduler {
   std::vector<std::string> gone_;
   std::set<std::pair<absl::Time, std::string>> deadlines_;
   FairShare shares_;
-  ScoreQueue scores_;
+  ModelCalls calls_;
   JobLedger ledger_;
   RowBudget budget_;
   Pace pace_;

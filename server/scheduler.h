@@ -21,6 +21,8 @@
 
 namespace epo {
 
+class ModelCall;
+
 struct SchedulerOptions {
   // Rows (tokens of the prompts to score) that a round may take together, unless a single job needs
   // more. A round is what a cancellation, a score call or a drain waits for.
@@ -96,6 +98,10 @@ class Scheduler {
   // RESOURCE_EXHAUSTED with RetryInfo when too many calls wait, UNAVAILABLE when the scheduler
   // stops first; `done` is called in these cases too, perhaps before this returns.
   virtual void ScorePrompts(ScoreSpec spec, std::function<bool()> abandoned, ScoreDone done) = 0;
+
+  // Has the model's thread do the call between rounds. It is answered by the same errors; perhaps
+  // before this returns.
+  virtual void Take(std::unique_ptr<ModelCall> call) = 0;
 
   // Fills in what a step of `spec` costs: step_rows and, once there is a pace to judge by,
   // estimated_step_seconds.

@@ -226,6 +226,16 @@ grpc::ServerUnaryReactor* Service::Score(grpc::CallbackServerContext* context,
                });
 }
 
+grpc::ServerWriteReactor<v1::AttributeResponse>* Service::Attribute(
+    grpc::CallbackServerContext* context, const v1::AttributeRequest* request) {
+  Api* const api = api_;
+  if (api == nullptr) return new Refusal<v1::AttributeResponse>(Loading());
+  const absl::StatusOr<CallContext> caller =
+      gate_.AdmitStream(*context, "Attribute", Role::kSubmit);
+  if (!caller.ok()) return new Refusal<v1::AttributeResponse>(caller.status());
+  return epo::Attribute(api->attribution(streams_.registry), *caller, *request);
+}
+
 grpc::ServerUnaryReactor* Service::UploadVector(grpc::CallbackServerContext* context,
                                                 const v1::UploadVectorRequest* request,
                                                 v1::UploadedVector* response) {

@@ -72,6 +72,8 @@ class Service final : public v1::EpoService::CallbackService {
   grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context,
                                   const v1::ScoreRequest* request,
                                   v1::ScoreResponse* response) override;
+  grpc::ServerWriteReactor<v1::AttributeResponse>* Attribute(
+      grpc::CallbackServerContext* context, const v1::AttributeRequest* request) override;
   grpc::ServerUnaryReactor* UploadVector(grpc::CallbackServerContext* context,
                                          const v1::UploadVectorRequest* request,
                                          v1::UploadedVector* response) override;

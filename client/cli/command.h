@@ -65,6 +65,8 @@ void AddJobs(Commands& commands);
 void AddResults(Commands& commands);
 // `epo score`, `tokenize` and `info`.
 void AddModel(Commands& commands);
+// `epo attribute`.
+void AddAttribute(Commands& commands);
 // `epo upload-vector`.
 void AddUpload(Commands& commands);
 // `epo health`.

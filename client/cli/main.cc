@@ -75,6 +75,7 @@ int Run(std::vector<std::string> arguments) {
   AddJobs(commands);
   AddResults(commands);
   AddModel(commands);
+  AddAttribute(commands);
   AddUpload(commands);
   AddHealth(commands);
   AddCompletion(commands);
