@@ -27,6 +27,44 @@ v1::Objective NeuronOf(const v1::NeuronRange& range) {
   return objective;
 }
 
+v1::Objective DirectionOf(const v1::DirectionRange& range) {
+  v1::Objective objective;
+  v1::DirectionTerm& direction = *objective.add_terms()->mutable_direction();
+  direction = range.direction();
+  direction.mutable_vector()->set_row(range.first_row());
+  return objective;
+}
+
+// What an objective looks like, if there is any.
+v1::Objective AnyOf(const v1::SweepSpec& spec) {
+  if (!spec.objectives().empty()) return spec.objectives(0);
+  if (!spec.neurons().empty()) return NeuronOf(spec.neurons(0));
+  return spec.directions().empty() ? v1::Objective() : DirectionOf(spec.directions(0));
+}
+
+void CheckDirections(const v1::SweepSpec& spec, FieldViolations& violations) {
+  for (int i = 0; i < spec.directions_size(); ++i) {
+    const v1::DirectionRange& range = spec.directions(i);
+    const std::string path = Indexed("spec.directions", i);
+    if (range.direction().vector().name().empty()) {
+      violations.push_back({path + ".direction.vector.name", "is required: an uploaded matrix"});
+    }
+    if (range.direction().vector().has_row()) {
+      violations.push_back(
+          {path + ".direction.vector.row", "leave it out; give first_row and last_row"});
+    }
+    if (range.first_row() < 0) {
+      violations.push_back(
+          {path + ".first_row", absl::StrCat("is ", range.first_row(), "; give 0 or more")});
+    }
+    if (range.last_row() < range.first_row()) {
+      violations.push_back(
+          {path + ".last_row",
+           absl::StrCat("is ", range.last_row(), ", below first_row, ", range.first_row())});
+    }
+  }
+}
+
 void CheckNeurons(const v1::SweepSpec& spec, const ModelConfig& config,
                   FieldViolations& violations) {
   for (int i = 0; i < spec.neurons_size(); ++i) {
@@ -61,15 +99,22 @@ void CheckSize(const v1::SweepSpec& spec, const Limits& limits, FieldViolations&
   for (const v1::NeuronRange& range : spec.neurons()) {
     neurons += std::max(int64_t{0}, int64_t{range.last()} - range.first() + 1);
   }
-  const int64_t objectives = spec.objectives_size() + neurons;
-  if (spec.objectives().empty() && spec.neurons().empty()) {
-    violations.push_back({"spec.objectives", "is required; give objectives or neurons"});
+  int64_t directions = 0;
+  for (const v1::DirectionRange& range : spec.directions()) {
+    directions += std::max(int64_t{0}, int64_t{range.last_row()} - range.first_row() + 1);
+  }
+  const int64_t objectives = spec.objectives_size() + neurons + directions;
+  if (spec.objectives().empty() && spec.neurons().empty() && spec.directions().empty()) {
+    violations.push_back(
+        {"spec.objectives", "is required; give objectives, neurons or directions"});
     return;
   }
+  const char* most = "spec.objectives";
+  if (neurons > spec.objectives_size()) most = "spec.neurons";
+  if (directions > std::max<int64_t>(neurons, spec.objectives_size())) most = "spec.directions";
   const int64_t seeds = std::max(1, spec.seeds_size());
   const size_t before = violations.size();
-  CheckSweepSize(objectives, neurons > spec.objectives_size() ? "spec.neurons" : "spec.objectives",
-                 seeds, "spec.seeds", limits, violations);
+  CheckSweepSize(objectives, most, seeds, "spec.seeds", limits, violations);
   if (violations.size() > before) return;
   int64_t bytes = objectives * seeds * static_cast<int64_t>(spec.job().ByteSizeLong());
   for (const v1::Objective& objective : spec.objectives()) {
@@ -138,6 +183,19 @@ void Expand(const v1::SweepSpec& spec, const Converter& converter, const Limits&
       add(Indexed("spec.neurons", i));
     }
   }
+  for (int i = 0; i < spec.directions_size(); ++i) {
+    const v1::DirectionRange& range = spec.directions(i);
+    *one.mutable_objective() = DirectionOf(range);
+    v1::Vector& vector =
+        *one.mutable_objective()->mutable_terms(0)->mutable_direction()->mutable_vector();
+    for (int row = range.first_row(); row <= range.last_row(); ++row) {
+      const size_t found = violations.size();
+      vector.set_row(row);
+      add(Indexed("spec.directions", i));
+      // What is wrong with one row is mostly wrong with all.
+      if (violations.size() > found) break;
+    }
+  }
 }
 
 }  // namespace
@@ -162,15 +220,12 @@ absl::StatusOr<SweepPlan> CheckSweepRequest(const v1::CreateSweepRequest& reques
   const size_t before = violations.size();
   CheckSize(spec, limits, violations);
   CheckNeurons(spec, converter.model().config(), violations);
+  CheckDirections(spec, violations);
   CheckSeeds(spec, violations);
   // What is too much, or no range, is not expanded.
   const bool expandable = violations.size() == before;
   SweepPlan plan;
-  plan.base = CheckBase(spec,
-                        !spec.objectives().empty() ? spec.objectives(0)
-                        : !spec.neurons().empty()  ? NeuronOf(spec.neurons(0))
-                                                   : v1::Objective(),
-                        converter, limits, is_repeat, violations);
+  plan.base = CheckBase(spec, AnyOf(spec), converter, limits, is_repeat, violations);
   if (expandable) Expand(spec, converter, limits, plan, violations);
   if (!violations.empty()) return InvalidFields(violations);
   plan.seeds.assign(spec.seeds().begin(), spec.seeds().end());

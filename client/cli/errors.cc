@@ -50,6 +50,7 @@ constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
     {"history", "--history"},
     {"request_id", "--request-id"},
     {"neurons", "--neurons"},
+    {"directions", "--directions"},
     {"seeds", "--seeds"},
     {"states", "--state"},
     {"id", "JOB"},
@@ -197,6 +198,7 @@ std::string FlagOfField(const std::string& field, const std::vector<std::string>
   if (std::string flag = ContextFlag(name); !flag.empty()) return flag;
   // "neurons[1].last": the flag gives the list.
   if (name.substr(0, 8) == "neurons[") return "--neurons";
+  if (name.substr(0, 11) == "directions[") return "--directions";
   if (name.substr(0, 6) == "seeds[") return "--seeds";
   // One flag gives all elements of a list.
   name = name.substr(0, name.find('['));

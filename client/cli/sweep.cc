@@ -27,6 +27,8 @@ constexpr int kMostPerPage = 100;
 
 struct SweepOptions {
   std::vector<std::string> neurons;
+  std::vector<std::string> directions;
+  bool standardized = false;
   std::vector<std::string> seeds;
   JobFlags job;
   bool watch = false;
@@ -45,10 +47,18 @@ v1::CreateSweepRequest ToRequest(const SweepOptions& options,
   request.set_request_id(RequestId(options.job));
   v1::SweepSpec& spec = *request.mutable_spec();
   *spec.mutable_job() = ToJobSpec(options.job, prompt_flags);
+  if (options.neurons.empty() && options.directions.empty()) {
+    throw CLI::RequiredError("--neurons or --directions");
+  }
   for (const std::string& text : options.neurons) {
     for (const v1::NeuronRange& range : Must("--neurons", ParseNeurons(text))) {
       *spec.add_neurons() = range;
     }
+  }
+  for (const std::string& text : options.directions) {
+    v1::DirectionRange& range = *spec.add_directions();
+    range = Must("--directions", ParseDirections(text));
+    range.mutable_direction()->set_standardized(options.standardized);
   }
   for (const std::string& text : options.seeds) {
     for (const uint64_t seed : Must("--seeds", ParseSeeds(text))) spec.add_seeds(seed);
@@ -133,9 +143,14 @@ void AddSweep(Commands& commands) {
                                "Example: epo sweep --neurons 8:0-63 --seeds 0-4 --watch",
                                [o](Session& session) { return CreateSweep(session, *o); });
   app->add_option("--neurons", o->neurons, "Neurons of a layer, as in 8:0-63 or 8:5,9; repeatable")
-      ->required()
       ->allow_extra_args(false)
       ->option_text("L:K");
+  app->add_option("--directions", o->directions,
+                  "Rows of an uploaded matrix, as in v...:0-63@12 or @12:post; repeatable")
+      ->allow_extra_args(false)
+      ->option_text("V:K@L");
+  app->add_flag("--standardized", o->standardized,
+                "... with mean 0 and standard deviation 1 before the product");
   app->add_option("--seeds", o->seeds, "Seeds, as in 0-4 or 1,5 (0)")
       ->allow_extra_args(false)
       ->option_text("N");

@@ -4,7 +4,10 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
 
+#include <string>
 #include <utility>
+
+#include "client/cli/objective_arguments.h"
 
 namespace epo::cli {
 namespace {
@@ -39,6 +42,33 @@ absl::StatusOr<std::vector<v1::NeuronRange>> ParseNeurons(std::string_view text)
   if (good) return ranges;
   return absl::InvalidArgumentError(absl::StrCat(
       "'", whole, "' is not LAYER:NEURONS, as in 8:0-63 for neurons 0 to 63 of layer 8, or 8:5,9"));
+}
+
+absl::StatusOr<v1::DirectionRange> ParseDirections(std::string_view text) {
+  const size_t at = text.rfind('@');
+  const size_t colon = at == text.npos ? text.npos : text.rfind(':', at);
+  std::pair<int32_t, int32_t> rows;
+  const std::string_view middle =
+      colon == text.npos ? std::string_view() : text.substr(colon + 1, at - colon - 1);
+  if (colon == text.npos || !ParseRange({middle.data(), middle.size()}, &rows)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", absl::string_view(text.data(), text.size()),
+                     "' is not NAME:ROWS@LAYER, as in v0123...:0-63@12 or v0123...:0-63@12:post"));
+  }
+  auto placed = ParsePlacedVector(std::string(text.substr(0, colon)).append(text.substr(at)));
+  if (!placed.ok()) return placed.status();
+  if (!placed->vector.has_name()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", absl::string_view(text.data(), text.size()),
+                     "' is a file; upload it with epo upload-vector and give its name"));
+  }
+  v1::DirectionRange range;
+  range.mutable_direction()->set_layer(placed->place.layer);
+  range.mutable_direction()->set_point(placed->place.point);
+  *range.mutable_direction()->mutable_vector() = std::move(placed->vector);
+  range.set_first_row(rows.first);
+  range.set_last_row(rows.second);
+  return range;
 }
 
 absl::StatusOr<std::vector<uint64_t>> ParseSeeds(std::string_view text) {

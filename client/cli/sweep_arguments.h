@@ -15,6 +15,9 @@ namespace epo::cli {
 // "8:0-63", "8:5" or "8:0-3,7": neurons of a layer. INVALID_ARGUMENT says what is wrong.
 absl::StatusOr<std::vector<v1::NeuronRange>> ParseNeurons(std::string_view text);
 
+// "NAME:0-63@12:post": rows of an uploaded matrix, and where the residual stream is read.
+absl::StatusOr<v1::DirectionRange> ParseDirections(std::string_view text);
+
 // "0-4", "7" or "0-4,9". At most a million.
 absl::StatusOr<std::vector<uint64_t>> ParseSeeds(std::string_view text);
 

@@ -303,6 +303,49 @@ def test_a_thousand_jobs_are_one_transaction_and_one_page(server, stubs, tiny):
     assert list(running.stub.ListJobs(stubs.service.ListJobsRequest()).jobs) == []
 
 
+def test_rows_of_an_uploaded_matrix(phi, stubs, epo, tmp_path, tiny):
+    """Each row is an objective: the same job as one that names the row itself."""
+    width = json.loads((tiny / "config.json").read_text())["hidden_size"]
+    matrix = np.random.default_rng(3).normal(size=(4, width)).astype(np.float32)
+    file = io.BytesIO()
+    np.save(file, matrix)
+    name = phi.stub.UploadVector(stubs.service.UploadVectorRequest(npy=file.getvalue()), timeout=60).name
+    o = stubs.objective
+    direction = lambda **vector: o.DirectionTerm(layer=1, point=o.POST_BLOCK, vector=o.Vector(name=name, **vector), standardized=True)
+
+    def request(**how):
+        request = sweep_request(stubs, [])
+        request.spec.directions.add(**how)
+        return request
+
+    sweep = phi.stub.CreateSweep(request(direction=direction(), first_row=1, last_row=3), timeout=60)
+    assert sweep.objective_count == 3
+    wait_for(phi, stubs, sweep.id, lambda s: state(stubs, s) == "SUCCEEDED")
+    merged = list(phi.stub.GetSweepFrontier(stubs.service.GetSweepFrontierRequest(id=sweep.id), timeout=60))
+    for row, frontier in enumerate(merged, 1):
+        assert frontier.objective.terms[0].direction.vector.row == row
+        spec = stubs.job.JobSpec(objective=o.Objective(terms=[o.Term(direction=direction(row=row))]), **SMALL)
+        job = phi.stub.CreateJob(stubs.service.CreateJobRequest(spec=spec), timeout=60)
+        list(phi.stub.WatchJob(stubs.service.WatchJobRequest(id=job.id), timeout=120))
+        alone = phi.stub.GetFrontier(stubs.service.GetFrontierRequest(id=job.id), timeout=60).points
+        assert [(list(p.prompt.ids), p.prompt.target) for p in frontier.points] == [(list(p.ids), p.target) for p in alone]
+
+    for how, field in (
+        ({"direction": direction(), "first_row": 2, "last_row": 4}, "spec.directions[0].terms[0].direction.vector"),
+        ({"direction": direction(row=1), "first_row": 0, "last_row": 1}, "spec.directions[0].direction.vector.row"),
+        ({"direction": direction(), "first_row": -1, "last_row": 1}, "spec.directions[0].first_row"),
+        ({"direction": direction(), "first_row": 2, "last_row": 1}, "spec.directions[0].last_row"),
+        ({"direction": o.DirectionTerm(layer=1)}, "spec.directions[0].direction.vector.name"),
+    ):
+        code, _, bad = refused(phi.stub.CreateSweep, request(**how))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and any(f.startswith(field) for f in bad), bad
+
+    shown = epo("sweep", "--directions", f"{name}:0-3@1:post", "--standardized", *SMALL_FLAGS, "--wait", "-o", "json", server=phi,
+                env={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["objective_count"] == 4
+
+
 def test_a_sweep_over_a_limit_is_refused_whole(server, stubs, tiny):
     running = server(tiny, "--max-sweep-jobs", "20", "--max-queued-jobs-per-client", "18", "--max-concurrent-jobs", "1")
     for ranges, seeds, field, named in (
@@ -471,7 +514,7 @@ def test_the_command_line_watches_and_cancels(cli, bin_dir, phi):
         (["--neurons", "2"], 2, "--neurons: '2' is not LAYER:NEURONS"),
         (["--neurons", "2:1", "--seeds", "x"], 2, "--seeds: 'x' is neither seeds nor a range"),
         (["--neurons", "2:1", "--seed", "1"], 2, "--seed"),
-        ([], 2, "--neurons is required"),
+        ([], 2, "--neurons or --directions is required"),
         (["--neurons", "2:1", "-o", "csv"], 2, "-o csv is for epo frontier alone"),
     ],
 )

@@ -90,6 +90,7 @@ def check_candidates(model, objective, parents, tolerance=4 * FLOAT32_ROUNDING, 
         if swaps_only:
             changes = [(p, tokens) for p, tokens in changes if p + len(tokens) == len(ids)]
         candidates += [[i, p, tokens] for p, tokens in draw.sample(changes, min(12, len(changes)))]
+        candidates.append([i, 1, ids[1:]])  # Equal to its parent.
     [answer] = yield [{"op": "score", "objectives": [objective], "parents": [[0, ids] for ids in parents], "candidates": candidates}]
     assert "error" not in answer, (answer, objective)
     targets, cross_entropies = values(plain, [parents[i][:p] + tokens for i, p, tokens in candidates])
@@ -195,9 +196,12 @@ def test_the_fast_path_holds_for_every_term(core, tiny, plain_model, dtype, tole
     checks = []
     kinds = terms_of(config, 1, 60)
     kinds["continuation"] = {"continuation": [3, 4]}
+    # The token that the model expects after the first prompt: it must not be its own best other.
+    with torch.no_grad():
+        kinds["logit_difference_expected"] = {"logit_difference": [plain_model(torch.tensor(prompts[:1])).logits[0, -1].argmax().item()]}
     for number, term in enumerate(kinds.values()):
         contexts = [context(number, config, prefix=number * 7 % 90, suffix=number % 3)]
-        objective = {"terms": [term], "contexts": contexts}
+        objective = {"terms": [term], "contexts": [] if term is kinds["logit_difference_expected"] else contexts}
         checks.append(check_candidates(plain_model, objective, prompts, tolerance=tolerance))
     verify(core, tiny, dtype, *checks)
 
