@@ -68,8 +68,8 @@ std::vector<std::string> ReadSubject(const AttributeOptions& options, Session& s
   *request.mutable_contexts() = objective.contexts;
   request.set_across_contexts(objective.across);
   request.set_fluency_window(objective.fluency_window);
-  *request.mutable_prompt() = prompts[0].first;
-  return {prompts[0].second};
+  *request.mutable_prompt() = prompts[0].prompt;
+  return {prompts[0].flag};
 }
 
 int Attribute(Session& session, const AttributeOptions& options) {
