@@ -38,10 +38,11 @@ TEST(JsonTest, AbsentAndNonFiniteScoresAreNull) {
   prompt.set_text("x");
   prompt.set_target(std::numeric_limits<float>::quiet_NaN());
   EXPECT_EQ(Compact(ToJson(prompt)),
-            R"({"ids":[7],"text":"x","target":null,"cross_entropy":null})");
+            R"({"ids":[7],"text":"x","target":null,"cross_entropy":null,"round_trips":false})");
   prompt.set_target(-std::numeric_limits<float>::infinity());
   prompt.set_cross_entropy(2.5F);
-  EXPECT_EQ(Compact(ToJson(prompt)), R"({"ids":[7],"text":"x","target":null,"cross_entropy":2.5})");
+  EXPECT_EQ(Compact(ToJson(prompt)),
+            R"({"ids":[7],"text":"x","target":null,"cross_entropy":2.5,"round_trips":false})");
   v1::Iteration iteration;
   iteration.add_cross_entropy(std::numeric_limits<float>::quiet_NaN());
   EXPECT_EQ(Compact(ToJson(iteration)["cross_entropy"]), "[null]");

@@ -122,9 +122,11 @@ TEST(SweepTextTest, APointIsARowOfOneTable) {
       SweepPointRow(frontier, point),
       ElementsAre("layer 8 neuron 5", "18446744073709551615", "0.1000", "-", "\"a\\n\\\"b\""));
   EXPECT_EQ(Compact(SweepPointJson(frontier, point)),
-            R"({"objective_index":3,"objective":{"neuron":{"layer":8,"neuron":5}},"job":"j1",)"
+            R"({"objective_index":3,"objective":{"neuron":{"layer":8,"neuron":5},"terms":[],)"
+            R"("combination":"COMBINATION_UNSPECIFIED","temperature":null,)"
+            R"("goal":"GOAL_UNSPECIFIED"},"job":"j1",)"
             R"("seed":18446744073709551615,"ids":[1],"text":"a\n\"b","target":0.1,)"
-            R"("cross_entropy":null})");
+            R"("cross_entropy":null,"round_trips":false})");
 }
 
 TEST(CsvTest, QuotesWhatNeedsIt) {

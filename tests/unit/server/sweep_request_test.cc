@@ -103,8 +103,8 @@ TEST_F(SweepRequestTest, NamesEveryBadField) {
   request_.set_request_id("x");
   spec();
   EXPECT_EQ(Refusal(),
-            "request_id: \"x\" is not a UUID; spec.objectives: is required; give objectives or "
-            "neurons");
+            "request_id: \"x\" is not a UUID; spec.objectives: is required; give objectives, "
+            "neurons or directions");
   request_.clear_request_id();
   spec().mutable_job()->set_top_k(16);
   AddNeurons(4, 0, 1);
