@@ -88,7 +88,7 @@ def test_submit_sends_every_flag(cli):
         "contexts": [], "across_contexts": "MEAN", "fluency_window": "PROMPT_ONLY", "initial_job": "", "tokens": 5, "population": 2, "children_per_parent": 3,
         "top_k": 17, "penalty_min": 0.25, "penalty_max": 4.0, "iterations": 2, "restart_period": 7,
         "restart_penalty": {"low": 0.5, "high": 6.0}, "seed": 2**64 - 1, "allow_special_tokens": True,
-        "priority": 60, "deadline": "2100-01-02T03:04:05Z", "history": "FRONTIER",
+        "priority": 60, "deadline": "2100-01-02T03:04:05Z", "history": "FRONTIER", "constraints": None,
         "initial_prompts": [{"ids": i} for i in ids]}
 
 
@@ -119,8 +119,8 @@ def test_watch_prints_lines_on_stderr_and_the_frontier_on_stdout(cli):
     result = cli("submit", *SMALL, "--watch")
     assert result.returncode == 0
     header, *points = result.stdout.splitlines()
-    assert header.split() == ["target", "cross-entropy", "prompt"]
-    assert points and all(re.fullmatch(r' *-?\d+\.\d+ +\d+\.\d+  ".*"', point) for point in points)
+    assert [name for name in header.split() if name != "round-trips"] == ["target", "cross-entropy", "prompt"]
+    assert points and all(re.fullmatch(r' *-?\d+\.\d+ +\d+\.\d+  ((yes|no) +)?".*"', point) for point in points)
     assert "step 4/4, best target" in result.stderr
     assert "SUCCEEDED after 4/4 steps" in result.stderr
     assert "\x1b" not in result.stderr + result.stdout
