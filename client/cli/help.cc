@@ -103,9 +103,10 @@ class Formatter : public CLI::FormatterBase {
     for (const CLI::App* command : app->get_subcommands({})) {
       commands.emplace_back(command->get_name(), command->get_description());
     }
-    return Fitted(absl::StrCat("Usage: epo COMMAND [options]    (epo COMMAND --help says more)\n",
-                               app->get_description(), "\n\n", Rows(commands), "\n",
-                               Rows(OptionRows(app)), app->get_footer(), "\n"));
+    // With so many commands there is a line for the usage, but none for what it is all for.
+    return Fitted(absl::StrCat("Usage: epo COMMAND [options]    (epo COMMAND --help says more)\n\n",
+                               Rows(commands), "\n", Rows(OptionRows(app)), app->get_footer(),
+                               "\n"));
   }
 };
 

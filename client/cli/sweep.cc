@@ -146,11 +146,11 @@ void AddSweep(Commands& commands) {
       ->allow_extra_args(false)
       ->option_text("L:K");
   app->add_option("--directions", o->directions,
-                  "Rows of an uploaded matrix, as in v...:0-63@12 or @12:post; repeatable")
+                  "Rows of an uploaded matrix: v...:0-63@12; repeatable")
       ->allow_extra_args(false)
       ->option_text("V:K@L");
   app->add_flag("--standardized", o->standardized,
-                "... with mean 0 and standard deviation 1 before the product");
+                "... of the stream with mean 0, standard deviation 1");
   app->add_option("--seeds", o->seeds, "Seeds, as in 0-4 or 1,5 (0)")
       ->allow_extra_args(false)
       ->option_text("N");

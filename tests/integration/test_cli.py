@@ -15,7 +15,7 @@ import pytest
 
 SMALL = ["--layer", 1, "--neuron", 3, "--tokens", 6, "--population", 3, "--children", 4, "--topk", 32, "--iterations", 4]
 LONG = ["--layer", 1, "--neuron", 3, "--iterations", 100000]
-COMMANDS = "submit sweep sweeps watch wait get list pause resume cancel delete frontier history score tokenize info upload-vector health completion".split()
+COMMANDS = "submit sweep sweeps watch wait get list pause resume cancel delete frontier history score tokenize info attribute upload-vector health completion".split()
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_frontier(cli, finished):
     document = json.loads(result.stdout)
     assert list(document) == ["points"]
     points = document["points"]
-    assert all(set(p) == {"target", "cross_entropy", "ids", "text"} for p in points)
+    assert all(set(p) == {"target", "cross_entropy", "ids", "text", "round_trips"} for p in points)
     assert [p["cross_entropy"] for p in points] == sorted(p["cross_entropy"] for p in points)
     assert lines_of(cli("frontier", finished["id"], "-o", "jsonl")) == points
     last_step = lines_of(cli("watch", finished["id"], "-o", "jsonl"))[-2]["step"]
@@ -226,7 +226,7 @@ def test_score(cli, phi, stubs):
     wire = phi.stub.Score(request).scores[0]
     assert float32(document["scores"][0]["target"]) == wire.target
     assert float32(document["scores"][0]["cross_entropy"]) == wire.cross_entropy
-    assert set(document["scores"][0]) == {"text", "ids", "target", "cross_entropy"}
+    assert set(document["scores"][0]) == {"text", "ids", "target", "cross_entropy", "round_trips"}
 
 
 def test_score_of_a_single_token_has_no_cross_entropy(cli):

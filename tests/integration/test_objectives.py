@@ -428,12 +428,12 @@ def test_scores_of_the_command_line(cli, smollm2, stubs):
     wire = score(smollm2, stubs, objective, [text(stubs, "The capital of France")],
                  contexts=[o.Context(prefix=text(stubs, "Question:"))])[0]
     assert got["target"] == pytest.approx(wire.target, abs=1e-4)
-    assert cli("score", "--neuron", "8:1", "The capital of France").stdout.startswith(" target")
+    assert cli("score", "--neuron", "8:1", "The capital of France").stdout.lstrip().startswith("target")
 
 
 def test_jobs_of_several_terms_run(cli):
     result = cli("submit", "--logit-diff", " dog", "--attention", "5:2:0", "--position", "-1", "--chat", *SMALL_FLAGS, "--watch")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(" target") or "target" in result.stdout.splitlines()[0]
+    assert result.stdout.lstrip().startswith("target") or "target" in result.stdout.splitlines()[0]
     listed = cli("list").stdout.splitlines()[1]
     assert "logit of \" dog\" over all others + layer 5 head 2 attention to 0" in listed
