@@ -33,6 +33,8 @@ def test_the_notebook_runs(root, bin_dir, smollm2_dir, client_package, notebook,
             cell.outputs, cell.execution_count = [], None
     manager = AsyncKernelManager(transport="ipc", ip=str(tmp_path / "kernel"), kernel_name="python3")
     environment = {**os.environ, "EPO_BIN_DIR": str(bin_dir), "PYTHONPATH": str(client_package)}
+    # Another module's tests may have set it for themselves; the kernel shows figures by its own.
+    environment.pop("MPLBACKEND", None)
     start = time.monotonic()
     executor = nbclient.NotebookClient(fresh, km=manager, timeout=SECONDS, resources={"metadata": {"path": root / "examples"}})
     executor.execute(env=environment)
