@@ -68,7 +68,9 @@ absl::StatusOr<v1::ScoreRequest> OfPoint(const AttributionSources& sources,
   // What the job measured.
   for (int t = 0; t < out.objective().terms_size(); ++t) {
     v1::Term& term = *out.mutable_objective()->mutable_terms(t);
-    if (term.measured_scale()) term.set_constant_scale(job->term_scales(t));
+    if (term.measured_scale() && t < job->term_scales_size()) {
+      term.set_constant_scale(job->term_scales(t));
+    }
   }
   *out.mutable_contexts() = spec.contexts();
   out.set_across_contexts(spec.across_contexts());

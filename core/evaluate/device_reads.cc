@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "core/evaluate/layout.h"
 #include "core/model/linear.h"
 #include "core/model/weights.h"
 
@@ -13,10 +14,6 @@ namespace {
 bool HasVector(Read::Kind kind) {
   return kind == Read::Kind::kDot || kind == Read::Kind::kStandardised ||
          kind == Read::Kind::kCosine;
-}
-
-int64_t RoundedUp(size_t size, int64_t multiple) {
-  return (static_cast<int64_t>(size) + multiple - 1) / multiple * multiple;
 }
 
 }  // namespace
@@ -50,7 +47,7 @@ void ReadGroups::Add(const ModelTarget& target, const Read& read, int64_t row, s
 
 void ReadGroups::Pad(int64_t multiple) {
   for (auto& [key, group] : groups_) {
-    const int64_t size = RoundedUp(group.rows.size(), multiple);
+    const int64_t size = RoundUp(std::ssize(group.rows), multiple);
     group.rows.resize(size, 0);
     group.which.resize(size, 0);
   }

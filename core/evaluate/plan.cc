@@ -22,9 +22,9 @@ struct Frame {
   }
 };
 
-absl::Status NoPosition(size_t term, int64_t index, int64_t length) {
-  return absl::InvalidArgumentError(absl::StrCat("terms[", term, "].position: there is no token ",
-                                                 index, " among ", length, " tokens"));
+absl::Status NoPosition(size_t term, const char* field, int64_t index, int64_t length) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "terms[", term, "].", field, ": there is no token ", index, " among ", length, " tokens"));
 }
 
 // Builds the branches of one context.
@@ -53,8 +53,8 @@ class ContextPlan {
       const bool one = of.position.reduce == Position::Reduce::kOne;
       const int64_t first = frame.At(of.position.first);
       const int64_t last = one ? first : frame.At(of.position.last);
-      if (first < 0) return NoPosition(term, of.position.first, frame.length);
-      if (last < 0) return NoPosition(term, of.position.last, frame.length);
+      if (first < 0) return NoPosition(term, "position", of.position.first, frame.length);
+      if (last < 0) return NoPosition(term, "position", of.position.last, frame.length);
       if (last < first) {
         return absl::InvalidArgumentError(absl::StrCat("terms[", term, "].position: the window ",
                                                        of.position.first, " to ", of.position.last,
@@ -63,7 +63,7 @@ class ContextPlan {
       int64_t key = 0;
       if (const auto* attention = std::get_if<AttentionTerm>(&of.kind)) {
         key = frame.At(attention->key);
-        if (key < 0) return NoPosition(term, attention->key, frame.length);
+        if (key < 0) return NoPosition(term, "attention.key", attention->key, frame.length);
         if (key > first) {
           return absl::InvalidArgumentError(
               absl::StrCat("terms[", term, "].attention.key: ", attention->key,
