@@ -178,6 +178,8 @@ absl::Status MigrateSchema(SqliteConnection& connection, const std::filesystem::
         absl::StrCat(file.string(), ": schema version ", version, " is newer than version ",
                      kSchemaVersion, " of this epo-server; run the newer epo-server"));
   }
+  // Takes effect before the first table only: pages that deletions free can be given back.
+  if (fresh) connection.database().exec("PRAGMA auto_vacuum = INCREMENTAL");
   for (int64_t next = version; next < kSchemaVersion; ++next) {
     SQLite::Transaction transaction(connection.database(), SQLite::TransactionBehavior::IMMEDIATE);
     connection.database().exec(kMigrations[next]);

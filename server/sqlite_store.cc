@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <fstream>
 #include <limits>
 #include <optional>
 #include <system_error>
@@ -21,6 +22,9 @@ constexpr int kMaxPageSize = 1000;
 
 constexpr int kMaxIdleLogBytes = 4 << 20;
 
+// Free pages that are given back in one transaction: what a job's next step waits for.
+constexpr int kShrinkPages = 256;
+
 // What SQLite takes of the disk, at most, to open a database.
 constexpr uintmax_t kOpenBytes = 64 << 10;
 
@@ -36,7 +40,7 @@ absl::StatusOr<std::unique_ptr<Store>> SqliteStore::Open(const std::filesystem::
   const std::filesystem::path file = dir / "epo.db";
   try {
     std::unique_ptr<SqliteStore> store(new SqliteStore(*std::move(lock), file));
-    const std::lock_guard hold(store->write_mutex_);
+    const absl::MutexLock hold(&store->write_mutex_);
     if (absl::Status status = MigrateSchema(store->writer_, file); !status.ok()) return status;
     const std::string mode =
         store->writer_.database().execAndGet("PRAGMA journal_mode = WAL").getString();
@@ -67,6 +71,7 @@ absl::StatusOr<std::unique_ptr<Store>> SqliteStore::Open(const std::filesystem::
 SqliteStore::SqliteStore(StoreLock lock, std::filesystem::path file)
     : lock_(std::move(lock)),
       file_(std::move(file)),
+      rest_file_(file_.parent_path() / "at-rest"),
       writer_(file_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE) {}
 
 absl::Status SqliteStore::Damaged(const std::string& operation) const {
@@ -127,21 +132,28 @@ absl::Status SqliteStore::UpdateJobs(const std::vector<v1::Job>& jobs) {
 
 absl::Status SqliteStore::NoteRound(const std::vector<std::string>& ids,
                                     const std::vector<v1::Job>& begun) {
-  return Write(
-      "note the jobs of a round",
-      begun.empty() ? Durability::kProcessCrash : Durability::kPowerLoss,
-      [&](SqliteConnection& connection) {
-        for (const v1::Job& job : begun) {
-          if (!OverwriteJob(connection, job)) return UnknownJob(job.id());
-        }
-        connection.Query("DELETE FROM round_jobs").Run();
-        for (const std::string& id : ids) {
-          const std::optional<int64_t> seq = FindJobSeq(connection, id);
-          if (!seq) return UnknownJob(id);
-          connection.Query("INSERT INTO round_jobs (job) VALUES (?)").BindInt(1, *seq).Run();
-        }
-        return absl::OkStatus();
-      });
+  absl::Status status =
+      Write("note the jobs of a round",
+            begun.empty() ? Durability::kProcessCrash : Durability::kPowerLoss,
+            [&](SqliteConnection& connection) {
+              for (const v1::Job& job : begun) {
+                if (!OverwriteJob(connection, job)) return UnknownJob(job.id());
+              }
+              connection.Query("DELETE FROM round_jobs").Run();
+              for (const std::string& id : ids) {
+                const std::optional<int64_t> seq = FindJobSeq(connection, id);
+                if (!seq) return UnknownJob(id);
+                connection.Query("INSERT INTO round_jobs (job) VALUES (?)").BindInt(1, *seq).Run();
+              }
+              return absl::OkStatus();
+            });
+  if (status.ok()) {
+    std::error_code unknown;
+    std::filesystem::remove(rest_file_, unknown);
+  } else if (ids.empty() && std::ofstream(rest_file_).is_open()) {
+    status = absl::OkStatus();
+  }
+  return status;
 }
 
 absl::Status SqliteStore::AppendStep(const StepRecord& record) {
@@ -187,11 +199,34 @@ absl::Status SqliteStore::AppendStep(const StepRecord& record) {
 }
 
 absl::Status SqliteStore::DeleteJob(const std::string& id) {
-  return Write(
+  const absl::Status status = Write(
       absl::StrCat("delete job ", id), Durability::kPowerLoss, [&](SqliteConnection& connection) {
         const int deleted = connection.Query("DELETE FROM jobs WHERE id = ?").BindText(1, id).Run();
         return deleted > 0 ? absl::OkStatus() : UnknownJob(id);
       });
+  if (status.ok()) Shrink();
+  return status;
+}
+
+void SqliteStore::Shrink() {
+  int64_t free = std::numeric_limits<int64_t>::max();
+  bool done = false;
+  while (!done) {
+    const absl::Status status =
+        Write("give back free pages", Durability::kProcessCrash, [&](SqliteConnection& connection) {
+          const int64_t before = std::exchange(
+              free, connection.database().execAndGet("PRAGMA freelist_count").getInt64());
+          // A file that was made by an older binary keeps its free pages.
+          done = free == 0 || free >= before;
+          if (!done) {
+            connection.database().exec(
+                absl::StrCat("PRAGMA incremental_vacuum(", kShrinkPages, ")"));
+          }
+          return absl::OkStatus();
+        });
+    // They serve new jobs, and the next deletion tries again.
+    if (!status.ok()) return;
+  }
 }
 
 absl::StatusOr<v1::Job> SqliteStore::GetJob(const std::string& id) const {
@@ -263,6 +298,8 @@ absl::StatusOr<std::vector<v1::Job>> SqliteStore::UnfinishedJobs() const {
 
 absl::StatusOr<std::vector<std::string>> SqliteStore::NotedRound() const {
   using Ids = std::vector<std::string>;
+  std::error_code unknown;
+  if (std::filesystem::exists(rest_file_, unknown)) return Ids();
   return Read("read the last round", [](SqliteConnection& connection) -> absl::StatusOr<Ids> {
     SqliteQuery query = connection.Query(
         "SELECT id FROM jobs WHERE seq IN (SELECT job FROM round_jobs) ORDER BY seq");

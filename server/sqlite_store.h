@@ -6,12 +6,13 @@
 
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "server/sqlite_connection.h"
 #include "server/store.h"
 #include "server/store_lock.h"
@@ -82,22 +83,26 @@ class SqliteStore final : public Store {
                                                 const std::string& id, int first, int limit,
                                                 Decode decode) const;
   absl::Status Damaged(const std::string& operation) const;
+  // Gives free pages back to the file system, a few a transaction.
+  void Shrink();
 
   const StoreLock lock_;
   const std::filesystem::path file_;
+  // There while the round that the database notes is over, which it could not be told.
+  const std::filesystem::path rest_file_;
 
-  // std::mutex and not absl's, which ThreadSanitizer cannot follow into Debian's library.
-  std::mutex write_mutex_;
-  SqliteConnection writer_;
+  absl::Mutex write_mutex_;
+  SqliteConnection writer_ ABSL_GUARDED_BY(write_mutex_);
 
   // Never more than the reads that ran at once.
-  mutable std::mutex readers_mutex_;
-  mutable std::vector<std::unique_ptr<SqliteConnection>> idle_readers_;
+  mutable absl::Mutex readers_mutex_;
+  mutable std::vector<std::unique_ptr<SqliteConnection>> idle_readers_
+      ABSL_GUARDED_BY(readers_mutex_);
 };
 
 template <typename Body>
 absl::Status SqliteStore::Write(const std::string& operation, Durability durability, Body body) {
-  const std::lock_guard hold(write_mutex_);
+  const absl::MutexLock hold(&write_mutex_);
   try {
     SQLite::Database& database = writer_.database();
     // Not a cached statement: SQLite applies this pragma while it compiles it.
@@ -117,7 +122,7 @@ std::invoke_result_t<Body, SqliteConnection&> SqliteStore::Read(const std::strin
                                                                 Body body) const {
   std::unique_ptr<SqliteConnection> connection;
   {
-    const std::lock_guard hold(readers_mutex_);
+    const absl::MutexLock hold(&readers_mutex_);
     if (!idle_readers_.empty()) {
       connection = std::move(idle_readers_.back());
       idle_readers_.pop_back();
@@ -126,7 +131,7 @@ std::invoke_result_t<Body, SqliteConnection&> SqliteStore::Read(const std::strin
   try {
     if (!connection) connection = std::make_unique<SqliteConnection>(file_, SQLite::OPEN_READONLY);
     auto result = body(*connection);
-    const std::lock_guard hold(readers_mutex_);
+    const absl::MutexLock hold(&readers_mutex_);
     idle_readers_.push_back(std::move(connection));
     return result;
   } catch (const SQLite::Exception& error) {

@@ -75,12 +75,14 @@ absl::StatusOr<Store::CreatedSweep> SqliteStore::CreateSweep(const v1::Sweep& sw
 }
 
 absl::Status SqliteStore::DeleteSweep(const std::string& id) {
-  return Write(absl::StrCat("delete ", id), Durability::kPowerLoss,
-               [&](SqliteConnection& connection) {
-                 const int deleted =
-                     connection.Query("DELETE FROM sweeps WHERE id = ?").BindText(1, id).Run();
-                 return deleted > 0 ? absl::OkStatus() : UnknownSweep(id);
-               });
+  const absl::Status status =
+      Write(absl::StrCat("delete ", id), Durability::kPowerLoss, [&](SqliteConnection& connection) {
+        const int deleted =
+            connection.Query("DELETE FROM sweeps WHERE id = ?").BindText(1, id).Run();
+        return deleted > 0 ? absl::OkStatus() : UnknownSweep(id);
+      });
+  if (status.ok()) Shrink();
+  return status;
 }
 
 absl::StatusOr<v1::Sweep> SqliteStore::GetSweep(const std::string& id) const {

@@ -110,8 +110,8 @@ class Store {
   virtual absl::Status UpdateJobs(const std::vector<v1::Job>& jobs) = 0;
 
   // Notes whose steps the next round makes, in place of the note before; empty: no round is under
-  // way. `begun` are the new rows of those that begin with it; if there are any, all of it survives
-  // power loss.
+  // way, which takes no more room on the disk than an empty file. `begun` are the new rows of those
+  // that begin with it; if there are any, all of it survives power loss.
   virtual absl::Status NoteRound(const std::vector<std::string>& ids,
                                  const std::vector<v1::Job>& begun) = 0;
 
@@ -153,7 +153,8 @@ class Store {
   // A row of an uploaded vector. NOT_FOUND without a vector of that name, OUT_OF_RANGE, saying how
   // many rows it has, for one beyond it.
   virtual absl::StatusOr<StoredVector> GetVectorRow(const std::string& name, int row) const = 0;
-  // Deletes a job and all that belongs to it, surviving power loss.
+  // Deletes a job and all that belongs to it, surviving power loss, and gives the disk back what it
+  // took.
   virtual absl::Status DeleteJob(const std::string& id) = 0;
   // The same for a sweep with all its jobs.
   virtual absl::Status DeleteSweep(const std::string& id) = 0;

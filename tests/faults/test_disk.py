@@ -129,6 +129,25 @@ def test_a_disk_that_fails_while_a_job_runs(start, disk, jobs, metric, store_ser
     assert jobs.end(running, jobs.create(running)).state == jobs.states.SUCCEEDED
 
 
+def test_a_stop_on_a_failing_disk_is_nobodys_fault(start, disk, jobs, store_serving, expected):
+    running = start()
+    job_id = jobs.create(running, iterations=ITERATIONS)
+    jobs.wait_for_step(running, job_id, 5)
+    disk.fail()
+    wait_for(lambda: not store_serving(running))
+    assert running.stop() == 0
+    running = start()
+    # The last step, refused since it could not be synced, may be found on the disk all the same.
+    wait_for(lambda: not store_serving(running) or jobs.get(running, job_id).state == jobs.states.SUCCEEDED)
+    running.kill()  # Before any step of its own.
+    disk.mend()
+    running = start()
+    job = jobs.end(running, job_id)
+    assert job.state == jobs.states.SUCCEEDED
+    assert job.crashes == 0
+    assert jobs.history(running, job_id) == expected
+
+
 def test_a_disk_that_fails_before_the_start(start, disk, jobs, metric, store_serving, expected):
     running = start()
     job_id = jobs.create(running, iterations=ITERATIONS)

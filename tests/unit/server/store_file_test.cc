@@ -70,6 +70,47 @@ TEST_F(StoreTest, BringsTheFirstSchemaToThisOne) {
   ExpectSteps("jold", 2);
 }
 
+TEST_F(StoreTest, GivesTheDiskBackWhatADeletedJobTook) {
+  Open();
+  Create(MakeJob("a"));
+  Create(MakeJob("b"));
+  // Their pages lie between each other's.
+  for (int i = 0; i < 300; ++i) {
+    Append("a", i, i + 1);
+    Append("b", i, i + 1);
+  }
+  store_.reset();
+  const auto before = std::filesystem::file_size(file());
+  ASSERT_GT(before, 1 << 20);
+  Open();
+  ASSERT_TRUE(store_->DeleteJob("a").ok());
+  store_.reset();
+  EXPECT_EQ(SqlInt("PRAGMA freelist_count"), 0);
+  EXPECT_LT(std::filesystem::file_size(file()), before * 6 / 10);
+  Open();
+  ExpectSteps("b", 300);
+}
+
+TEST_F(StoreTest, KeepsAnOlderFilesFreePagesForNewJobs) {
+  Open();
+  store_.reset();
+  Sql("PRAGMA auto_vacuum = NONE; VACUUM");
+  Open();
+  Create(MakeJob("a"));
+  Append("a", 0, 20);
+  ASSERT_TRUE(store_->DeleteJob("a").ok());
+  store_.reset();
+  EXPECT_GT(SqlInt("PRAGMA freelist_count"), 0);
+  // What docs/operations.md says to do.
+  Sql("PRAGMA auto_vacuum = INCREMENTAL; VACUUM");
+  Open();
+  Create(MakeJob("a"));
+  Append("a", 0, 20);
+  ASSERT_TRUE(store_->DeleteJob("a").ok());
+  store_.reset();
+  EXPECT_EQ(SqlInt("PRAGMA freelist_count"), 0);
+}
+
 TEST_F(StoreTest, RefusesAnotherProgramsDatabase) {
   Sql("CREATE TABLE jobs (id TEXT)");
   EXPECT_STATUS(kFailedPrecondition, "not an epo-server database", Store::Open(dir_));
