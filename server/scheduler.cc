@@ -166,6 +166,11 @@ class SchedulerImpl final : public Scheduler {
     call->Fail(refused);
   }
 
+  absl::Status WaitUntilReady() override {
+    ready_.WaitForNotification();
+    return made_;
+  }
+
   bool Stop(absl::Time deadline) override {
     {
       absl::MutexLock lock(&mutex_);
@@ -204,7 +209,12 @@ class SchedulerImpl final : public Scheduler {
   // Everything below runs on the model's thread.
 
   void RunThread() {
-    evaluator_ = make_evaluator_();
+    made_ = MakeEvaluator();
+    if (!made_.ok()) {
+      absl::MutexLock lock(&mutex_);
+      inbox_.stop = true;
+    }
+    ready_.Notify();
     while (true) {
       Inbox inbox = TakeInbox();
       const bool stop = inbox.stop;
@@ -234,6 +244,18 @@ class SchedulerImpl final : public Scheduler {
     jobs_.clear();
     evaluator_.reset();
     stopped_.Notify();
+  }
+
+  absl::Status MakeEvaluator() {
+    try {
+      evaluator_ = make_evaluator_();
+      return absl::OkStatus();
+    } catch (const std::exception& error) {
+      // libtorch's errors go on with where in its code they were thrown.
+      const std::string what = error.what();
+      return absl::InternalError(absl::StrCat("the model cannot be run on ", model().device(), ": ",
+                                              what.substr(0, what.find('\n'))));
+    }
   }
 
   // Waits until there is something to do.
@@ -547,6 +569,10 @@ class SchedulerImpl final : public Scheduler {
   Inbox inbox_ ABSL_GUARDED_BY(mutex_);
   // Accepted and not answered.
   int score_calls_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  // Written before the notification.
+  absl::Status made_;
+  absl::Notification ready_;
 
   // Of the model's thread alone.
   std::unique_ptr<Evaluator> evaluator_;

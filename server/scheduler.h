@@ -107,6 +107,10 @@ class Scheduler {
   // estimated_step_seconds.
   virtual void DescribeCost(const SearchSpec& spec, v1::Job& job) const = 0;
 
+  // Returns once the evaluator is made: OK, or why it could not be. The scheduler is then as if
+  // stopped.
+  virtual absl::Status WaitUntilReady() = 0;
+
   // Finishes and persists the round under way, answers every waiting call and joins the thread. No
   // job is to blame for what ends the process from now on.
   // False when the round takes longer than until `deadline`; it then still goes on. Idempotent.
@@ -115,8 +119,8 @@ class Scheduler {
 
 using EvaluatorFactory = std::function<std::unique_ptr<Evaluator>()>;
 
-// Starts the model's thread; `make_evaluator` is called on it. `converter`, `store` and `feeds`
-// must outlive the scheduler.
+// Starts the model's thread; `make_evaluator` is called on it, and may throw. `converter`, `store`
+// and `feeds` must outlive the scheduler.
 std::unique_ptr<Scheduler> MakeScheduler(const Converter& converter, Store& store, JobFeeds& feeds,
                                          EvaluatorFactory make_evaluator,
                                          const SchedulerOptions& options);

@@ -178,6 +178,7 @@ class ServerImpl final : public Server {
     scheduler_ = MakeScheduler(
         *converter_, *store_, feeds_,
         [this] { return MeterEvaluator(Evaluator::Create(*model_, {}), metrics_); }, scheduling);
+    if (absl::Status ready = scheduler_->WaitUntilReady(); !ready.ok()) return ready;
     absl::StatusOr<int> recovered =
         RecoverJobs(*converter_, *store_, feeds_, *scheduler_, options_.max_attempts);
     if (!recovered.ok()) return recovered.status();

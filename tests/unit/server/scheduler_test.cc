@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <map>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -184,6 +186,20 @@ TEST_F(SchedulerTest, StopAnswersEverythingAndLosesNothing) {
       });
   EXPECT_TRUE(answered);
   scheduler_->Stop();
+}
+
+TEST_F(SchedulerTest, SaysWhyTheEvaluatorCannotBeMade) {
+  scheduler_ = MakeScheduler(
+      converter_, *store_, feeds_,
+      []() -> std::unique_ptr<Evaluator> {
+        throw std::runtime_error("no kernel image\nException raised from a.cpp:1");
+      },
+      options_);
+  const absl::Status ready = scheduler_->WaitUntilReady();
+  EXPECT_TRUE(absl::IsInternal(ready));
+  EXPECT_EQ(ready.message(), "the model cannot be run on cpu: no kernel image");
+  EXPECT_TRUE(absl::IsUnavailable(Cancel("j1").status()));
+  EXPECT_TRUE(scheduler_->Stop());
 }
 
 TEST_F(SchedulerTest, ContinuesWhereTheLastProcessStopped) {
