@@ -178,7 +178,8 @@ class SchedulerTest : public testing::Test {
     return spec;
   }
 
-  v1::Job Create(int iterations, int neuron = 1, int population = 2) {
+  // A job that is in the store and has a feed.
+  Scheduler::Submission Prepare(int iterations, int neuron = 1, int population = 2) {
     FieldViolations violations;
     const v1::JobSpec wire = Spec(iterations, neuron, population);
     SearchSpec spec = converter_.ParseSpec(wire, "spec", violations);
@@ -190,7 +191,13 @@ class SchedulerTest : public testing::Test {
     job.set_model_fingerprint(model_->fingerprint());
     feeds_.Open(job.id(), 0);
     EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
-    scheduler_->Submit({.job = job, .spec = std::move(spec)});
+    return {.job = std::move(job), .spec = std::move(spec)};
+  }
+
+  v1::Job Create(int iterations, int neuron = 1, int population = 2) {
+    Scheduler::Submission submission = Prepare(iterations, neuron, population);
+    v1::Job job = submission.job;
+    scheduler_->Submit(std::move(submission));
     return job;
   }
 
