@@ -34,6 +34,8 @@ absl::Status JobLedger::Begin(const std::vector<LiveJob*>& round) {
     if (!live->attempted) job.set_attempts(job.attempts() + 1);
   }
   std::sort(ids.begin(), ids.end());
+  const absl::MutexLock lock(&round_mutex_);
+  if (closed_) return absl::CancelledError("no step begins any more");
   if (begun.empty() && ids == noted_) return absl::OkStatus();
   if (absl::Status status = store_.NoteRound(ids, begun); !status.ok()) {
     Refused(kRound, status);
@@ -52,6 +54,17 @@ absl::Status JobLedger::Begin(const std::vector<LiveJob*>& round) {
 }
 
 void JobLedger::Rest() {
+  const absl::MutexLock lock(&round_mutex_);
+  ClearNote();
+}
+
+void JobLedger::Close() {
+  const absl::MutexLock lock(&round_mutex_);
+  closed_ = true;
+  ClearNote();
+}
+
+void JobLedger::ClearNote() {
   // Not reported: until it succeeds, a crash is blamed on those that were at work last.
   if (!noted_.empty() && store_.NoteRound({}, {}).ok()) noted_.clear();
 }

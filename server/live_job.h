@@ -10,9 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "core/search/run.h"
 #include "epo/v1/job.pb.h"
@@ -73,7 +75,7 @@ struct LiveJob {
 };
 
 // Persists what jobs did and then, only then, publishes it. What the store refuses stays with the
-// job until Save() is called again. Used on the model's thread.
+// job until Save() is called again. Used on the model's thread, but for Close().
 class JobLedger {
  public:
   // Is told with what error the store has begun to refuse writes; OK: it takes them again.
@@ -92,11 +94,15 @@ class JobLedger {
         store_writes_(std::move(store_writes)) {}
 
   // A step of each of the jobs, which are QUEUED or RUNNING, is about to run: notes so in the
-  // store. On an error none may run; it can be tried again at next_try().
-  absl::Status Begin(const std::vector<LiveJob*>& round);
+  // store. On an error none may run; it can be tried again at next_try(). CANCELLED once closed.
+  absl::Status Begin(const std::vector<LiveJob*>& round) ABSL_LOCKS_EXCLUDED(round_mutex_);
 
   // No step is about to run.
-  void Rest();
+  void Rest() ABSL_LOCKS_EXCLUDED(round_mutex_);
+
+  // No step begins any more, and nobody is to blame for what ends the process, also while one is
+  // still under way. On any thread; waits for a write of Begin() or Rest() at most.
+  void Close() ABSL_LOCKS_EXCLUDED(round_mutex_);
 
   // `live.run` has made a step: of a round that took `round_seconds`, of which `run_seconds` are
   // the job's own share.
@@ -114,15 +120,13 @@ class JobLedger {
   // Tries to persist and publish what is pending of a job; sets `gone` once that includes its end.
   void Save(LiveJob& live);
 
-  // Whether the store has anybody for at work.
-  bool at_work() const { return !noted_.empty(); }
-
   // When to try again after the last refusal.
   absl::Time next_try() const { return next_try_; }
 
  private:
   void Announce(LiveJob& live, spdlog::level::level_enum level = spdlog::level::info);
   void Answer(LiveJob& live);
+  void ClearNote() ABSL_EXCLUSIVE_LOCKS_REQUIRED(round_mutex_);
   // `writer`: a job's id, or kRound.
   void Refused(const std::string& writer, const absl::Status& status);
   void Accepted(const std::string& writer);
@@ -136,8 +140,11 @@ class JobLedger {
   const StoreWrites store_writes_;
   // Those whose last write was refused.
   absl::flat_hash_set<std::string> refused_;
+
+  absl::Mutex round_mutex_;
   // The jobs that the store has for those at work.
-  std::vector<std::string> noted_;
+  std::vector<std::string> noted_ ABSL_GUARDED_BY(round_mutex_);
+  bool closed_ ABSL_GUARDED_BY(round_mutex_) = false;
 };
 
 }  // namespace epo

@@ -76,7 +76,6 @@ class SchedulerImpl final : public Scheduler {
   SchedulerImpl(const Converter& converter, Store& store, JobFeeds& feeds,
                 EvaluatorFactory make_evaluator, const SchedulerOptions& options)
       : converter_(converter),
-        store_(store),
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
         queue_(options.max_active_jobs),
@@ -177,7 +176,7 @@ class SchedulerImpl final : public Scheduler {
       inbox_.stop = true;
     }
     // Also while a step that takes too long for the drain is still under way.
-    if (at_work_.exchange(false) && !store_.NoteRound({}, {}).ok()) at_work_ = true;
+    ledger_.Close();
     if (!stopped_.WaitForNotificationWithDeadline(deadline)) return false;
     absl::MutexLock lock(&join_mutex_);
     if (thread_.joinable()) thread_.join();
@@ -230,7 +229,7 @@ class SchedulerImpl final : public Scheduler {
       ForgetGone();
       Admit();
     }
-    if (at_work_) Rest();
+    ledger_.Rest();
     ReleaseCalls(calls_.FailAll(ShuttingDown()));
     for (auto& [id, live] : jobs_) {
       if (live->unsaved()) {
@@ -280,7 +279,7 @@ class SchedulerImpl final : public Scheduler {
   void ServeCalls() {
     if (calls_.empty()) return;
     // No job is to blame for what becomes of them.
-    Rest();
+    ledger_.Rest();
     ReleaseCalls(calls_.Serve(*evaluator_, options_.round_rows));
   }
 
@@ -441,7 +440,7 @@ class SchedulerImpl final : public Scheduler {
       runnable.push_back(live);
       shares.push_back(&live->share);
     }
-    if (runnable.empty()) return Rest();
+    if (runnable.empty()) return ledger_.Rest();
     if (round_refused_ && absl::Now() < ledger_.next_try()) return;
     std::vector<LiveJob*> round;
     for (size_t i : shares_.PickRound(shares, budget_.rows())) round.push_back(runnable[i]);
@@ -458,16 +457,10 @@ class SchedulerImpl final : public Scheduler {
     for (LiveJob* live : round) AdvanceAlone(*live);
   }
 
-  // Notes that the jobs are at work. False when the store refuses; they must then wait.
+  // Notes that the jobs are at work. False when the store refuses, or after Stop(); they must wait.
   bool Begin(const std::vector<LiveJob*>& round) {
     round_refused_ = !ledger_.Begin(round).ok();
-    if (!round_refused_) at_work_ = true;
     return !round_refused_;
-  }
-
-  void Rest() {
-    ledger_.Rest();
-    at_work_ = ledger_.at_work();
   }
 
   void AdvanceAlone(LiveJob& live) {
@@ -560,7 +553,6 @@ class SchedulerImpl final : public Scheduler {
   }
 
   const Converter& converter_;
-  Store& store_;
   const EvaluatorFactory make_evaluator_;
   const SchedulerOptions options_;
   JobQueue queue_;
@@ -594,8 +586,6 @@ class SchedulerImpl final : public Scheduler {
   // The most that a token of a job's survivors was found to hold on the device.
   double bytes_per_row_ = 0;
 
-  // The store has somebody noted as at work.
-  std::atomic<bool> at_work_ = false;
   // What the device does for all jobs together; 0 while nothing is known.
   std::atomic<double> rows_per_second_ = 0;
   absl::Notification stopped_;
