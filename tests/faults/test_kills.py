@@ -97,17 +97,18 @@ def test_fifty_kills_over_ten_jobs(server, stubs, jobs, tiny, bin_dir, tmp_path)
         client.join(240)
 
     every_sequence = list(range(1, ITERATIONS + 2))
-    crashes = 0
+    crashes = attempts = 0
     for client, history in zip(clients, expected):
         assert client.ended is not None, f"job {client.job_id} did not end: {client.sequences[-3:]}"
         assert client.ended.state == jobs.states.SUCCEEDED
         assert client.sequences == every_sequence
         assert jobs.history(running, client.job_id) == history
         assert client.ended.evaluations == 36 * ITERATIONS
-        assert client.ended.attempts > 1
         crashes += client.ended.crashes
-    # The kills did hit jobs at work, how many is up to the machine's speed; and watchers.
+        attempts += client.ended.attempts
+    # The kills did hit jobs at work, how many and which is up to the machine's speed; and watchers.
     assert crashes > KILLS // 5
+    assert attempts > crashes
     assert sum(client.lost for client in clients) > KILLS
     assert len(jobs.list(running)) == JOBS
     assert command.wait(120) == 0

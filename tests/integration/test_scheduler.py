@@ -107,7 +107,8 @@ def test_drain_and_restart(server, stubs, tiny):
 
 
 def test_kill_and_restart(server, stubs, tiny):
-    first = server(tiny, dtype="float64")
+    # Each kill may come while the job is at work.
+    first = server(tiny, "--max-attempts", "10", dtype="float64")
     alone = create(first, stubs, iterations=60, seed=4).id
     assert list(watch(first, stubs, alone))[-1].ended.state == stubs.job.Job.SUCCEEDED
     expected = history(first, stubs, alone)
@@ -122,7 +123,7 @@ def test_kill_and_restart(server, stubs, tiny):
             if after >= stop_at:
                 break
         running.kill()
-        running = server(tiny, dtype="float64", state_dir=first.state_dir)
+        running = server(tiny, "--max-attempts", "10", dtype="float64", state_dir=first.state_dir)
     assert [u.sequence for u in watch(running, stubs, job, after=after)] == [0, *range(after + 1, 62)]
     assert history(running, stubs, job) == expected
     assert history(running, stubs, alone) == expected

@@ -27,6 +27,8 @@
 namespace epo {
 
 inline constexpr int kLayer = 2;
+// More than any test lets wait.
+inline constexpr int kMaxQueued = 100'000;
 // Rounds with this neuron fail, when a test says so.
 inline constexpr int kPoison = 7;
 
@@ -190,7 +192,7 @@ class SchedulerTest : public testing::Test {
     job.set_state(v1::Job::QUEUED);
     job.set_model_fingerprint(model_->fingerprint());
     feeds_.Open(job.id(), 0);
-    EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
+    EXPECT_TRUE(store_->CreateJob(job, "", "", kMaxQueued).ok());
     return {.job = std::move(job), .spec = std::move(spec)};
   }
 
@@ -209,7 +211,7 @@ class SchedulerTest : public testing::Test {
     job.set_state(state);
     job.set_crashes(crashes);
     job.set_model_fingerprint(model_->fingerprint());
-    EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
+    EXPECT_TRUE(store_->CreateJob(job, "", "", kMaxQueued).ok());
     return job.id();
   }
 

@@ -52,7 +52,7 @@ class SchedulerSweepsTest : public SchedulerTest {
     job.set_state(v1::Job::QUEUED);
     job.set_model_fingerprint(model_->fingerprint());
     feeds_.Open(job.id(), 0);
-    EXPECT_TRUE(store_->CreateJob(job, "", "", 1000).ok());
+    EXPECT_TRUE(store_->CreateJob(job, "", "", kMaxQueued).ok());
     scheduler_->Submit({.job = job, .spec = std::move(spec)});
     return job.id();
   }
