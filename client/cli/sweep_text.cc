@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "client/cli/facts.h"
 #include "client/cli/json.h"
 #include "client/cli/objective_text.h"
 #include "client/cli/table.h"
@@ -80,34 +81,7 @@ int EndedJobs(const v1::Sweep& sweep) {
 
 int AllJobs(const v1::Sweep& sweep) { return sweep.objective_count() * sweep.seed_count(); }
 
-std::vector<std::string> SweepLines(const v1::Sweep& sweep) {
-  const v1::JobSpec& spec = sweep.spec().job();
-  const auto time = [](bool known, const google::protobuf::Timestamp& at) {
-    return known ? FormatRfc3339(at) : "-";
-  };
-  std::vector<std::pair<std::string, std::string>> rows = {
-      {"id", Escape(sweep.id())},
-      {"state", v1::Sweep::State_Name(sweep.state())},
-      {"size", SweepSizeText(sweep)},
-      {"jobs", JobCountsText(sweep.jobs())},
-      {"iterations", StepText(sweep)},
-      {"evaluations", absl::StrCat(sweep.evaluations())},
-      {"tokens", absl::StrCat(spec.tokens())},
-      {"population", absl::StrCat(spec.population(), " x ", spec.children_per_parent(),
-                                  " children, top-k ", spec.top_k())},
-      {"priority", absl::StrCat(spec.priority())},
-      {"deadline", spec.has_deadline() ? FormatRfc3339(spec.deadline()) : "never"},
-      {"created", time(sweep.has_create_time(), sweep.create_time())},
-      {"started", time(sweep.has_start_time(), sweep.start_time())},
-      {"ended", time(sweep.has_end_time(), sweep.end_time())},
-      {"device time", DurationText(absl::Seconds(sweep.run_seconds()))},
-  };
-  if (!sweep.client().empty()) rows.emplace_back("client", Escape(sweep.client()));
-  std::vector<std::string> lines;
-  lines.reserve(rows.size());
-  for (const auto& [name, value] : rows) lines.push_back(PadRight(name, 13) + value);
-  return lines;
-}
+std::vector<std::string> SweepLines(const v1::Sweep& sweep) { return FactLines(SweepFacts(sweep)); }
 
 std::string SweepEndLine(const v1::Sweep& sweep) {
   std::string line =

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "client/cli/facts.h"
 #include "client/cli/objective_text.h"
 #include "client/cli/terminal.h"
 #include "client/cli/text.h"
@@ -139,55 +140,6 @@ std::string StateText(const v1::Job& job, absl::Time now) {
   return absl::StrCat(v1::Job::State_Name(job.state()), queue.empty() ? "" : ", place ", queue);
 }
 
-std::vector<std::string> JobLines(const v1::Job& job) {
-  const v1::JobSpec& spec = job.spec();
-  std::vector<std::pair<std::string, std::string>> rows = {
-      {"id", Escape(job.id())},
-      {"state", v1::Job::State_Name(job.state())},
-      {"objective", ObjectiveText(spec.objective())},
-      {"iterations", absl::StrCat(job.completed_iterations(), "/", spec.iterations())},
-      {"evaluations", absl::StrCat(job.evaluations())},
-      {"tokens", absl::StrCat(spec.tokens())},
-      {"population", absl::StrCat(spec.population(), " x ", spec.children_per_parent(),
-                                  " children, top-k ", spec.top_k())},
-      {"penalties", absl::StrCat(spec.penalty_min(), " to ", spec.penalty_max())},
-      {"restart",
-       spec.restart_period() == 0
-           ? "never"
-           : absl::StrCat("every ", spec.restart_period(), ", penalty ",
-                          spec.restart_penalty().low(), " to ", spec.restart_penalty().high())},
-      {"seed", absl::StrCat(spec.seed())},
-      {"priority", absl::StrCat(spec.priority())},
-      {"deadline", spec.has_deadline() ? FormatRfc3339(spec.deadline()) : "never"},
-      {"created", job.has_create_time() ? FormatRfc3339(job.create_time()) : "-"},
-      {"started", job.has_start_time() ? FormatRfc3339(job.start_time()) : "-"},
-      {"ended", job.has_end_time() ? FormatRfc3339(job.end_time()) : "-"},
-      {"device time", DurationText(absl::Seconds(job.run_seconds()))},
-  };
-  if (spec.has_constraints()) {
-    rows.emplace_back("constraints", ConstraintsText(spec.constraints()));
-  }
-  if (job.queue_position() > 0) {
-    rows.emplace_back("queue", absl::StrCat("place ", job.queue_position(), ", to start ",
-                                            job.has_estimated_start_time()
-                                                ? FormatRfc3339(job.estimated_start_time())
-                                                : "at a time not known yet"));
-  }
-  if (!job.waits_for().empty()) rows.emplace_back("waits for", Escape(job.waits_for()));
-  if (job.crashes() > 0) {
-    rows.emplace_back("crashes", absl::StrCat(job.crashes(), " of the server in its steps, in ",
-                                              job.attempts(), " attempts"));
-  }
-  if (!job.sweep().empty()) {
-    rows.emplace_back("sweep",
-                      absl::StrCat(Escape(job.sweep()), ", job ", job.sweep_index(), " of it"));
-  }
-  if (!job.client().empty()) rows.emplace_back("client", Escape(job.client()));
-  if (job.has_error()) rows.emplace_back("error", Escape(job.error().message()));
-  std::vector<std::string> lines;
-  lines.reserve(rows.size());
-  for (const auto& [name, value] : rows) lines.push_back(PadRight(name, 13) + value);
-  return lines;
-}
+std::vector<std::string> JobLines(const v1::Job& job) { return FactLines(JobFacts(job)); }
 
 }  // namespace epo::cli
