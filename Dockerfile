@@ -34,6 +34,7 @@ RUN cp -r --parents "$PWD"/.venv/lib/python3*/site-packages/torch/lib /image; \
 FROM debian:12.11-slim AS runtime
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
   libgrpc++1.51 libprotobuf32 libspdlog1.10 libfmt9 libpcre2-8-0 libsqlite3-0 libzstd1 libprometheus-cpp-core1.0 libcivetweb1 \
+  zlib1g librsvg2-bin \
   && rm -rf /var/lib/apt/lists/* && useradd --uid 10001 --user-group --home-dir /state --no-create-home epo && install -d -o epo -g epo /state
 # EPO_SERVER is what the health check asks; a server with TLS wants EPO_TLS_CA too, and EPO_SERVER=localhost:50051 or another of the
 # certificate's names.

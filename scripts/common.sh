@@ -61,6 +61,21 @@ ensure_wheels() {
   done
 }
 
+# ensure_sources: unpacks scripts/requirements/sources.txt into .venv/src, unless that was done with the same content.
+ensure_sources() {
+  local file=$ROOT/scripts/requirements/sources.txt stamp=$ROOT/.venv/.installed-sources
+  cmp -s "$file" "$stamp" && return
+  phase "sources" unpack_sources "$file" || return
+  cp "$file" "$stamp"
+}
+
+unpack_sources() {
+  local folder=$ROOT/.venv/src archive
+  rm -rf "$folder" && mkdir -p "$folder" || return
+  "$PYTHON" -m pip download --no-input --no-deps --no-binary :all: --no-build-isolation -d "$folder" -r "$1" || return
+  for archive in "$folder"/*.tar.gz; do tar -xzf "$archive" -C "$folder" || return; done
+}
+
 has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
 
 # Compilers that include torch need up to 2 GB each.
