@@ -105,6 +105,8 @@ std::vector<CompletionOption> OptionsOf(const CLI::App* app) {
     entry.description = option->get_description();
     entry.takes_value = option->get_items_expected_max() > 0;
     if (entry.long_name == "output") entry.values = kFormats;
+    if (entry.long_name == "format") entry.values = "html svg png";
+    if (entry.long_name == "figure") entry.values = "frontier evolution thresholds";
     if (entry.long_name == "state") entry.values = kStates;
     if (entry.long_name == "history") entry.values = kHistories;
     options.push_back(std::move(entry));

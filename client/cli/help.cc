@@ -100,10 +100,15 @@ class Formatter : public CLI::FormatterBase {
                                  app->get_footer(), "\n"));
     }
     std::vector<Row> commands;
+    // With so many commands there is a line for the usage, but none for what it is all for, nor for
+    // each of two that belong together.
     for (const CLI::App* command : app->get_subcommands({})) {
-      commands.emplace_back(command->get_name(), command->get_description());
+      if (command->get_name() == "resume") {
+        commands.back() = {"pause, resume", "Hold a job, which keeps what it has; queue it again"};
+      } else {
+        commands.emplace_back(command->get_name(), command->get_description());
+      }
     }
-    // With so many commands there is a line for the usage, but none for what it is all for.
     return Fitted(absl::StrCat("Usage: epo COMMAND [options]    (epo COMMAND --help says more)\n\n",
                                Rows(commands), "\n", Rows(OptionRows(app)), app->get_footer(),
                                "\n"));

@@ -14,6 +14,7 @@
 #include "client/cli/command.h"
 #include "client/cli/errors.h"
 #include "client/cli/output.h"
+#include "client/cli/report.h"
 #include "client/cli/text.h"
 
 namespace epo::cli {
@@ -74,6 +75,7 @@ int Run(std::vector<std::string> arguments) {
   AddFollow(commands);
   AddJobs(commands);
   AddResults(commands);
+  AddReport(commands);
   AddModel(commands);
   AddAttribute(commands);
   AddUpload(commands);
