@@ -23,6 +23,7 @@
 #include "server/job_queue.h"
 #include "server/job_state.h"
 #include "server/live_job.h"
+#include "server/mailbox.h"
 #include "server/model_calls.h"
 #include "server/pace.h"
 #include "server/row_budget.h"
@@ -30,31 +31,6 @@
 
 namespace epo {
 namespace {
-
-enum class Wish { kCancel, kPause, kResume };
-
-// What the world asked for since the model's thread last looked.
-struct Inbox {
-  struct Request {
-    Wish wish;
-    std::string id;
-    JobDone done;
-  };
-  struct SweepRequest {
-    std::string id;
-    Scheduler::SweepDone done;
-  };
-  std::vector<std::unique_ptr<LiveJob>> submitted;
-  std::vector<Request> requests;
-  std::vector<SweepRequest> cancelled_sweeps;
-  std::vector<std::unique_ptr<ModelCall>> calls;
-  bool stop = false;
-
-  bool empty() const {
-    return submitted.empty() && requests.empty() && cancelled_sweeps.empty() && calls.empty() &&
-           !stop;
-  }
-};
 
 // Costs of a round's jobs are added up.
 constexpr int64_t kMaxCost = 1 << 29;
@@ -79,6 +55,7 @@ class SchedulerImpl final : public Scheduler {
         make_evaluator_(std::move(make_evaluator)),
         options_(options),
         queue_(options.max_active_jobs),
+        mailbox_(options.max_score_calls),
         ledger_(converter, store, feeds, options.store_retry, options.probation,
                 options.store_writes),
         budget_(options.round_rows),
@@ -100,32 +77,22 @@ class SchedulerImpl final : public Scheduler {
     live->spec = std::move(submission.spec);
     live->checkpoint = std::move(submission.checkpoint);
     live->traceparent = LogScope::Current().traceparent;
-    absl::MutexLock lock(&mutex_);
-    // A job that comes too late is in the store, from where the next server continues it.
-    if (inbox_.stop) return;
     if (live->job.state() == v1::Job::QUEUED) JoinQueue(*live);
-    inbox_.submitted.push_back(std::move(live));
+    mailbox_.Post(std::move(live));
   }
 
   void Cancel(const std::string& id, JobDone done) override {
-    Ask(Wish::kCancel, id, std::move(done));
+    mailbox_.Post(Mail::Request{Mail::Wish::kCancel, id, std::move(done)});
   }
   void Pause(const std::string& id, JobDone done) override {
-    Ask(Wish::kPause, id, std::move(done));
+    mailbox_.Post(Mail::Request{Mail::Wish::kPause, id, std::move(done)});
   }
   void Resume(const std::string& id, JobDone done) override {
-    Ask(Wish::kResume, id, std::move(done));
+    mailbox_.Post(Mail::Request{Mail::Wish::kResume, id, std::move(done)});
   }
 
   void CancelSweep(const std::string& id, SweepDone done) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      if (!inbox_.stop) {
-        inbox_.cancelled_sweeps.push_back({id, std::move(done)});
-        return;
-      }
-    }
-    done(ShuttingDown());
+    mailbox_.Post(Mail::SweepRequest{id, std::move(done)});
   }
 
   void Describe(v1::Job& job) const override {
@@ -145,25 +112,7 @@ class SchedulerImpl final : public Scheduler {
     Take(MakeScoreCall(model(), std::move(spec), std::move(abandoned), std::move(done)));
   }
 
-  void Take(std::unique_ptr<ModelCall> call) override {
-    absl::Status refused;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (inbox_.stop) {
-        refused = ShuttingDown();
-      } else if (score_calls_ >= options_.max_score_calls) {
-        refused = WithRetry(
-            MakeError(absl::StatusCode::kResourceExhausted,
-                      "too many score calls are waiting; try again later", "SCORE_QUEUE_FULL"),
-            absl::Seconds(1));
-      } else {
-        ++score_calls_;
-        inbox_.calls.push_back(std::move(call));
-        return;
-      }
-    }
-    call->Fail(refused);
-  }
+  void Take(std::unique_ptr<ModelCall> call) override { mailbox_.Post(std::move(call)); }
 
   absl::Status WaitUntilReady() override {
     ready_.WaitForNotification();
@@ -171,10 +120,7 @@ class SchedulerImpl final : public Scheduler {
   }
 
   bool Stop(absl::Time deadline) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      inbox_.stop = true;
-    }
+    mailbox_.Close();
     // Also while a step that takes too long for the drain is still under way.
     ledger_.Close();
     if (!stopped_.WaitForNotificationWithDeadline(deadline)) return false;
@@ -194,33 +140,19 @@ class SchedulerImpl final : public Scheduler {
     if (!live.held) queue_.Join(live.job, live.rows_left());
   }
 
-  void Ask(Wish wish, const std::string& id, JobDone done) {
-    {
-      absl::MutexLock lock(&mutex_);
-      if (!inbox_.stop) {
-        inbox_.requests.push_back({wish, id, std::move(done)});
-        return;
-      }
-    }
-    done(ShuttingDown());
-  }
-
   // Everything below runs on the model's thread.
 
   void RunThread() {
     made_ = MakeEvaluator();
-    if (!made_.ok()) {
-      absl::MutexLock lock(&mutex_);
-      inbox_.stop = true;
-    }
+    if (!made_.ok()) mailbox_.Close();
     ready_.Notify();
     while (true) {
-      Inbox inbox = TakeInbox();
-      const bool stop = inbox.stop;
-      for (auto& job : inbox.submitted) Enter(std::move(job));
-      for (Inbox::Request& request : inbox.requests) Obey(request);
-      for (Inbox::SweepRequest& sweep : inbox.cancelled_sweeps) CancelJobsOf(sweep);
-      for (auto& call : inbox.calls) calls_.Add(std::move(call));
+      Mail mail = mailbox_.Take(NextWork());
+      const bool stop = mail.stop;
+      for (auto& job : mail.submitted) Enter(std::move(job));
+      for (Mail::Request& request : mail.requests) Obey(request);
+      for (Mail::SweepRequest& sweep : mail.cancelled_sweeps) CancelJobsOf(sweep);
+      for (auto& call : mail.calls) calls_.Add(std::move(call));
       SaveAgain(/*force=*/stop);
       if (stop) break;
       EndOverdue();
@@ -230,7 +162,7 @@ class SchedulerImpl final : public Scheduler {
       Admit();
     }
     ledger_.Rest();
-    ReleaseCalls(calls_.FailAll(ShuttingDown()));
+    mailbox_.ReleaseCalls(calls_.FailAll(ShuttingDown()));
     for (auto& [id, live] : jobs_) {
       if (live->unsaved()) {
         const LogScope scope(live->log_fields());
@@ -257,35 +189,22 @@ class SchedulerImpl final : public Scheduler {
     }
   }
 
-  // Waits until there is something to do.
-  Inbox TakeInbox() {
+  // When there is something to do though nobody asks for anything.
+  absl::Time NextWork() const {
     absl::Time deadline = deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
     if (!unsaved_.empty()) deadline = std::min(deadline, ledger_.next_try());
     const auto runnable = [](const LiveJob* live) { return live->runnable(); };
     if (std::any_of(active_.begin(), active_.end(), runnable)) {
       deadline = std::min(deadline, round_refused_ ? ledger_.next_try() : absl::InfinitePast());
     }
-    if (!calls_.empty()) deadline = absl::InfinitePast();
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithDeadline(absl::Condition(this, &SchedulerImpl::HasMail), deadline);
-    Inbox inbox;
-    std::swap(inbox, inbox_);
-    inbox_.stop = inbox.stop;
-    return inbox;
+    return calls_.empty() ? deadline : absl::InfinitePast();
   }
-
-  bool HasMail() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !inbox_.empty(); }
 
   void ServeCalls() {
     if (calls_.empty()) return;
     // No job is to blame for what becomes of them.
     ledger_.Rest();
-    ReleaseCalls(calls_.Serve(*evaluator_, options_.round_rows));
-  }
-
-  void ReleaseCalls(int count) {
-    absl::MutexLock lock(&mutex_);
-    score_calls_ -= count;
+    mailbox_.ReleaseCalls(calls_.Serve(*evaluator_, options_.round_rows));
   }
 
   void Enter(std::unique_ptr<LiveJob> live) {
@@ -297,7 +216,7 @@ class SchedulerImpl final : public Scheduler {
     Settle(entered);
   }
 
-  void Obey(Inbox::Request& request) {
+  void Obey(Mail::Request& request) {
     const auto it = jobs_.find(request.id);
     if (it == jobs_.end() || it->second->gone) return request.done(JobNotFound(request.id));
     LiveJob& live = *it->second;
@@ -305,24 +224,26 @@ class SchedulerImpl final : public Scheduler {
     // One that ends, but whose end is not persisted yet, tells so once it is.
     if (!IsTerminal(state)) {
       const bool paused = state == v1::Job::PAUSED;
-      if (request.wish == Wish::kPause && paused) return request.done(JobPaused(live.job));
-      if (request.wish == Wish::kResume && !paused) return request.done(JobNotPaused(live.job));
+      if (request.wish == Mail::Wish::kPause && paused) return request.done(JobPaused(live.job));
+      if (request.wish == Mail::Wish::kResume && !paused) {
+        return request.done(JobNotPaused(live.job));
+      }
     }
     live.waiters.push_back(std::move(request.done));
     if (IsTerminal(state)) return;
     switch (request.wish) {
-      case Wish::kCancel:
+      case Mail::Wish::kCancel:
         return End(live, v1::Job::CANCELLED, absl::OkStatus());
-      case Wish::kPause:
+      case Mail::Wish::kPause:
         queue_.Leave(live.job.id());
         return Park(live, v1::Job::PAUSED);
-      case Wish::kResume:
+      case Mail::Wish::kResume:
         JoinQueue(live);
         return Park(live, v1::Job::QUEUED);
     }
   }
 
-  void CancelJobsOf(Inbox::SweepRequest& sweep) {
+  void CancelJobsOf(Mail::SweepRequest& sweep) {
     // Told when the last of those who hold it lets go of it.
     const std::shared_ptr<absl::Status> outcome(
         new absl::Status, [done = std::move(sweep.done)](absl::Status* status) {
@@ -382,7 +303,7 @@ class SchedulerImpl final : public Scheduler {
     while (active_.size() > 1 && HeldBytes() > options_.max_held_bytes) GiveWay(*queue_.Newest());
     for (auto id = queue_.Next(); id.has_value(); id = queue_.Next()) {
       const auto it = jobs_.find(*id);
-      // Its submission is still in the inbox.
+      // Its submission is still in the mailbox.
       if (it == jobs_.end()) return;
       LiveJob& live = *it->second;
       const bool fits = HeldBytes() + HeldBytes(live) <= options_.max_held_bytes;
@@ -557,10 +478,7 @@ class SchedulerImpl final : public Scheduler {
   const SchedulerOptions options_;
   JobQueue queue_;
 
-  absl::Mutex mutex_;
-  Inbox inbox_ ABSL_GUARDED_BY(mutex_);
-  // Accepted and not answered.
-  int score_calls_ ABSL_GUARDED_BY(mutex_) = 0;
+  Mailbox mailbox_;
 
   // Written before the notification.
   absl::Status made_;
