@@ -41,7 +41,7 @@ std::string TitleLine(const View& view, absl::Time now, int width, bool color) {
 std::string SpeedText(const View& view) {
   const auto speed = view.progress.EvaluationsPerSecond();
   if (!speed) return "";
-  return absl::StrFormat(*speed < 10 ? "%.1f evaluations/s" : "%.0f evaluations/s", *speed);
+  return absl::StrFormat("%.*f evaluations/s", *speed < 10 ? 1 : 0, *speed);
 }
 
 std::string RemainingText(const View& view, absl::Time now) {

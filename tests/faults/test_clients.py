@@ -141,6 +141,7 @@ def resident_bytes(running):
         return 1024 * int(next(line.split()[1] for line in status if line.startswith("VmRSS:")))
 
 
+@pytest.mark.release
 def test_clients_that_stopped_read_nothing_and_cost_little(server, jobs, tiny, bin_dir, tmp_path):
     running = server(tiny)
     job_id = jobs.create(running, population=48, children_per_parent=1, iterations=2000)

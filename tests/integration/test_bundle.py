@@ -10,6 +10,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.release
 C_LIBRARY = re.compile(r"/(ld-linux[^/]*|lib(c|m|dl|pthread|rt|resolv|util))\.so[.0-9]*$")
 
 

@@ -9,6 +9,7 @@ import pytest
 from jupyter_client.manager import AsyncKernelManager
 
 SECONDS = 300
+pytestmark = pytest.mark.release
 
 
 @pytest.fixture(scope="module")

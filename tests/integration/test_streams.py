@@ -78,6 +78,7 @@ def test_latest_on_the_command_line(server, stubs, tiny, epo):
     assert [line["sequence"] for line in lines] == [30, 31]
 
 
+@pytest.mark.release
 def test_a_thousand_watchers_of_a_hundred_jobs(server, stubs, tiny):
     """Each gets every step of its job in order, though one reader never reads; the server's memory stays bounded."""
     running = server(tiny, "--max-concurrent-jobs", str(JOBS + 1))

@@ -21,6 +21,7 @@
 #include "core/evaluate/target.h"
 #include "core/model/model.h"
 #include "server/forwarding_store.h"
+#include "server/job_state.h"
 #include "server/recover.h"
 #include "server/scheduler.h"
 
@@ -228,7 +229,10 @@ class SchedulerTest : public testing::Test {
   }
 
   void WaitForSteps(const std::string& id, int count) {
-    while (Get(id).completed_iterations() < count) absl::SleepFor(absl::Milliseconds(2));
+    for (v1::Job job = Get(id); job.completed_iterations() < count; job = Get(id)) {
+      ASSERT_FALSE(IsTerminal(job.state())) << job.ShortDebugString();
+      absl::SleepFor(absl::Milliseconds(2));
+    }
   }
 
   using Ask = void (Scheduler::*)(const std::string&, Scheduler::JobDone);

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "core/model/model.h"
 #include "server/clock.h"
+#include "server/job_state.h"
 #include "server/recover.h"
 #include "server/scheduler.h"
 #include "tests/unit/server/store_dir.h"
@@ -152,7 +153,10 @@ class SchedulerJobsTest : public StoreDirTest {
   int Steps(const std::string& id) { return Get(id).completed_iterations(); }
 
   void WaitForSteps(const std::string& id, int count) {
-    while (Steps(id) < count) absl::SleepFor(absl::Milliseconds(2));
+    for (v1::Job job = Get(id); job.completed_iterations() < count; job = Get(id)) {
+      ASSERT_FALSE(IsTerminal(job.state())) << job.ShortDebugString();
+      absl::SleepFor(absl::Milliseconds(2));
+    }
   }
 
   v1::Job WaitForEnd(const std::string& id) {
@@ -345,10 +349,10 @@ TEST_F(SchedulerJobsTest, DeadlinesEndJobsInEveryState) {
 TEST_F(SchedulerJobsTest, ADeadlineThatPassedWhileNoServerRanCounts) {
   Start();
   OpenGate();
-  const std::string id = Create({.deadline = absl::Milliseconds(300)});
+  const std::string id = Create({.deadline = absl::Seconds(2)});
   WaitForSteps(id, 2);
   scheduler_->Stop();
-  absl::SleepFor(absl::Milliseconds(400));
+  absl::SleepFor(absl::Seconds(2));
   Restart();
   const v1::Job job = WaitForEnd(id);
   EXPECT_EQ(job.state(), v1::Job::FAILED);
