@@ -41,7 +41,7 @@ const char* StateColor(v1::Sweep::State state) {
 std::string SpeedText(const SweepPace& pace) {
   const auto speed = pace.EvaluationsPerSecond();
   if (!speed) return "";
-  return absl::StrFormat(*speed < 10 ? "%.1f evaluations/s" : "%.0f evaluations/s", *speed);
+  return absl::StrFormat("%.*f evaluations/s", *speed < 10 ? 1 : 0, *speed);
 }
 
 std::string RemainingText(const SweepPace& pace, absl::Time now) {

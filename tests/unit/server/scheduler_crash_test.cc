@@ -210,9 +210,8 @@ TEST_F(CrashTest, TimeOnTheDeviceWithoutACrashClearsAJob) {
   ASSERT_TRUE(Recover().ok());
   const size_t before = store_->rounds().size();
   const std::string other = Create(100'000).id();
-  OpenGate();
-  WaitForSteps(suspect, 1);
   EXPECT_EQ(Get(suspect).crashes(), 1);
+  OpenGate();
   while (Get(suspect).crashes() > 0) absl::SleepFor(absl::Milliseconds(2));
   EXPECT_GE(Get(suspect).run_seconds(), 1000.05);
   WaitForSteps(suspect, Get(suspect).completed_iterations() + 5);
