@@ -101,6 +101,16 @@ def test_survivors_alone_give_the_whole_frontier(client, running, stubs, neuron)
     assert reduced.history().ids.shape == (8, 2, 6)
 
 
+def test_a_frontier_below_a_ceiling(epo_client, client, neuron):
+    free = client.dream(neuron, iterations=12, **SPEC).wait(progress=False)
+    ceiling = float(np.median(free.history().xentropy))
+    run = client.dream(neuron, iterations=12, constraints={"max_cross_entropy": ceiling}, **SPEC).wait(progress=False)
+    history, frontier = run.history(), run.frontier()
+    assert history.max_cross_entropy == ceiling < history.xentropy.max() and len(frontier) > 1
+    built = epo_client.build_pareto_frontier(history)
+    assert built.xentropy.tolist() == frontier.xentropy.tolist() and built.ids.tolist() == [ids.tolist() for ids in frontier.ids]
+
+
 def test_jobs_made_before(epo_client, client, neuron):
     made = [client.dream(neuron, iterations=1, seed=seed, **SPEC).wait(progress=False).id for seed in range(3)]
     assert [run.id for run in client.jobs()][:3] == made[::-1]

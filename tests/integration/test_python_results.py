@@ -99,6 +99,39 @@ def test_a_prompt_scored_twice_is_one_point_and_nan_is_none(epo_client):
         epo_client.build_pareto_frontier(history)
 
 
+def test_what_is_above_the_ceiling_is_in_no_frontier(epo_client, tmp_path):
+    import dataclasses
+
+    free = make_history(epo_client)
+    # The float32 next to 8.1 is above it, and the server compares with 8.1.
+    free.xentropy[0, 0], free.target[0, 0] = 8.1, 100.0
+    assert float(np.float32(8.1)) > 8.1 and epo_client.build_pareto_frontier(free).target.max() == 100
+    history = dataclasses.replace(free, max_cross_entropy=8.1)
+    below = dataclasses.replace(free, target=np.where(free.xentropy.astype(float) <= 8.1, free.target, np.nan))
+    assert points_of(epo_client.build_pareto_frontier(history)) == plain_frontier([below]) and history.eligible.sum() < history.target.size
+    # Each history has its own.
+    other = make_history(epo_client, 1)
+    assert points_of(epo_client.build_pareto_frontier([history, other])) == plain_frontier([below, other])
+    part = history.subset(slice(3))
+    assert part.max_cross_entropy == 8.1 and len(part) == 3
+    with pytest.raises(ValueError, match="no scored prompt"):
+        epo_client.build_pareto_frontier(dataclasses.replace(history, max_cross_entropy=0.5))
+    # It is of the job, and comes with what was saved.
+    results = make_results(epo_client)
+    results.job.spec.constraints.max_cross_entropy = 8.1
+    results.save(tmp_path / "run.npz")
+    assert epo_client.load(tmp_path / "run.npz").history.max_cross_entropy == 8.1
+
+
+def test_histories_of_different_lengths_make_no_frontier(epo_client):
+    import dataclasses
+
+    history = make_history(epo_client)
+    longer = dataclasses.replace(history, ids=np.concatenate([history.ids, history.ids], axis=-1))
+    with pytest.raises(ValueError, match="histories: their prompts have 5 and 10 tokens; give those of one length"):
+        epo_client.build_pareto_frontier([history, longer])
+
+
 def test_subset_and_names(epo_client):
     history = make_history(epo_client)
     part = history.subset(slice(5, 9))
@@ -312,6 +345,24 @@ def test_figures_close_to_nothing(epo_client):
     results = make_results(epo_client, points=1, iterations=1, wanted=1)
     for plot in (results.plot_frontier, results.plot_evolution, results.plot_thresholds):
         drawn(plot())
+
+
+def test_figures_of_a_run_that_stays_above_its_ceiling(epo_client):
+    """At first, or to the end."""
+    import dataclasses
+
+    import matplotlib.pyplot
+
+    results = make_results(epo_client)
+    results.history.xentropy[0] += 20
+    late = dataclasses.replace(results, history=dataclasses.replace(results.history, max_cross_entropy=15.0))
+    first, last = late.plot_evolution([1, 30]).lines
+    assert len(first.get_xdata()) == 0 and len(last.get_xdata()) > 1
+    never = dataclasses.replace(late, frontier=late.frontier.head(0), history=dataclasses.replace(late.history, max_cross_entropy=1.0))
+    assert len(drawn(never.plot_frontier())) == 2 and not any(len(line.get_xdata()) for line in never.plot_evolution().lines)
+    levels = [text.get_text() for text in never.plot_thresholds().get_legend().get_texts()]
+    assert len(levels) == 6 and not any("nan" in level for level in levels)
+    matplotlib.pyplot.close("all")
 
 
 def test_without_matplotlib(client_package, tmp_path):

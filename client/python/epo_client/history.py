@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,10 +33,22 @@ class History:
     keep: Ints
     # Whether the run has, or had, more iterations to go than these.
     partial: bool = False
+    # The job's constraint: what is above it was scored, but enters no frontier.
+    max_cross_entropy: float | None = None
+
+    @property
+    def eligible(self) -> npt.NDArray[np.bool_]:
+        """[T, P]: what may enter a frontier. Not what has no number for its target or cross-entropy, nor what is above the ceiling."""
+        eligible = ~(np.isnan(self.target) | np.isnan(self.xentropy))
+        if self.max_cross_entropy is not None:
+            # As the server compares it: the ceiling is no float32.
+            eligible &= self.xentropy.astype(np.float64) <= self.max_cross_entropy
+        return eligible
 
     def subset(self, iterations: slice) -> History:
         """The same of some iterations."""
-        return History(self.ids[iterations], self.xentropy[iterations], self.target[iterations], self.keep[iterations], self.partial)
+        arrays = {name: getattr(self, name)[iterations] for name in ("ids", "xentropy", "target", "keep")}
+        return dataclasses.replace(self, **arrays)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,9 +80,10 @@ class Pools:
         self._target.append(np.array(iteration.target, np.float32))
         self._keep.append(np.array(iteration.keep, np.int32))
 
-    def history(self, partial: bool) -> History:
+    def history(self, partial: bool, max_cross_entropy: float | None) -> History:
         """What came so far: at least one iteration."""
-        return History(np.stack(self._ids), np.stack(self._xentropy), np.stack(self._target), np.stack(self._keep), partial)
+        ids, keep = np.stack(self._ids), np.stack(self._keep)
+        return History(ids, np.stack(self._xentropy), np.stack(self._target), keep, partial, max_cross_entropy)
 
 
 @dataclass(frozen=True)
@@ -96,15 +110,19 @@ def build_pareto_frontier(
 ) -> ParetoFrontier:
     """The frontier of all that the histories scored: for each penalty the first prompt with the least -target + penalty * xentropy.
 
-    Penalties are by default 1 / linspace(0, 50, 1000)[1:]. `decode` makes a text of token ids, as a tokenizer's `decode` does. What has no
-    number for its target or cross-entropy is passed over. Raises ValueError when nothing is left.
+    Of one job's whole history it has the points of `Run.frontier`. Survivors alone (history="frontier") may lack some of them: those that no
+    slot kept. Penalties are by default 1 / linspace(0, 50, 1000)[1:]. `decode` makes a text of token ids, as a tokenizer's `decode` does.
+    Raises ValueError when nothing is eligible, and for histories of prompts of different lengths.
     """
     histories = [histories] if isinstance(histories, History) else histories
     penalties = 1.0 / np.linspace(0, 50, 1000)[1:] if Xvs is None else np.asarray(Xvs, np.float64)
     target = np.concatenate([history.target.ravel() for history in histories])
     xentropy = np.concatenate([history.xentropy.ravel() for history in histories])
+    lengths = sorted({history.ids.shape[-1] for history in histories})
+    if len(lengths) > 1:
+        raise ValueError(f"histories: their prompts have {' and '.join(map(str, lengths))} tokens; give those of one length")
     ids = np.concatenate([history.ids.reshape(-1, history.ids.shape[-1]) for history in histories])
-    usable = np.flatnonzero(~(np.isnan(target) | np.isnan(xentropy)))
+    usable = np.flatnonzero(np.concatenate([history.eligible.ravel() for history in histories]))
     if not usable.size:
         raise ValueError("there is no scored prompt to make a frontier of")
     target, xentropy, ids = target[usable], xentropy[usable], ids[usable]

@@ -65,9 +65,12 @@ def evolution(results: Results, iterations: Sequence[int] | None, ax: Axes | Non
         _, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
     colours = colormaps["viridis_r"](np.linspace(0.1, 1, len(iterations)))
     for count, colour in zip(iterations, colours):
-        points = build_pareto_frontier(history.subset(slice(count)))
+        # Under a ceiling the first iterations may have no frontier.
+        part = history.subset(slice(count))
+        points = build_pareto_frontier(part) if part.eligible.any() else None
         name = f"{count} iteration{'s' if count > 1 else ''}"
-        ax.plot(points.xentropy, points.target, "-o", color=colour, markersize=4, linewidth=1.3, label=name)
+        x, y = (points.xentropy.tolist(), points.target.tolist()) if points else ([], [])
+        ax.plot(x, y, "-o", color=colour, markersize=4, linewidth=1.3, label=name)
     _dress(ax, results, "frontier over time", _XENTROPY, results.objective.label)
     _legend(ax, "after")
     return ax
@@ -76,7 +79,8 @@ def evolution(results: Results, iterations: Sequence[int] | None, ax: Axes | Non
 def thresholds(results: Results, levels: Sequence[float] | None, ax: Axes | None) -> Axes:
     history = results.history
     if levels is None:
-        low, high = results.frontier.xentropy.min(), results.frontier.xentropy.max()
+        known = history.xentropy if results.frontier.empty else results.frontier.xentropy
+        low, high = np.nanmin(known), np.nanmax(known)
         # Above the most fluent point, below which there is nothing, by halves.
         levels = sorted({float(np.floor(2 * level) / 2 + 0.5) for level in np.linspace(low, high, 5)})
     if ax is None:

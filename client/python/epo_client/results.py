@@ -117,7 +117,7 @@ def load(path: str | os.PathLike[str]) -> Results:
     typed = [part.dtype for part in (ids, xentropy, target, keep)] == [np.int32, np.float32, np.float32, np.int32]
     if not shaped or not typed or np.any((keep < 0) | (keep >= ids.shape[1])):
         raise LoadError(f"{path} is a damaged run: its arrays do not fit together")
-    history = History(ids, xentropy, target, keep, partial=is_partial(job, len(ids)))
+    history = History(ids, xentropy, target, keep, is_partial(job, len(ids)), ceiling_of(job))
     return Results(job, history, mark(frontier, job))
 
 
@@ -131,6 +131,11 @@ def require_steps(job: job_pb2.Job) -> None:
 
 def is_partial(job: job_pb2.Job, steps: int) -> bool:
     return steps < job.spec.iterations
+
+
+def ceiling_of(job: job_pb2.Job) -> float | None:
+    constraints = job.spec.constraints
+    return constraints.max_cross_entropy if constraints.HasField("max_cross_entropy") else None
 
 
 def frontier_of(message: frontier_pb2.Frontier, job: job_pb2.Job) -> pd.DataFrame:

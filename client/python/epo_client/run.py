@@ -14,7 +14,7 @@ from epo_client._proto import job_pb2, service_pb2
 from epo_client.history import History, Pools
 from epo_client.objective import Objective
 from epo_client.progress import Bar
-from epo_client.results import Results, frontier_of, is_partial, require_steps
+from epo_client.results import Results, ceiling_of, frontier_of, is_partial, require_steps
 from epo_client.steps import Step
 from epo_client.watching import TERMINAL, Cursor, describe
 
@@ -71,7 +71,7 @@ class RunBase:
             raise errors.of_job(self.id, self._job.error)
 
     def _history(self) -> History:
-        return self._pools.history(partial=is_partial(self._job, len(self._pools)))
+        return self._pools.history(is_partial(self._job, len(self._pools)), ceiling_of(self._job))
 
 
 class Run(RunBase):
