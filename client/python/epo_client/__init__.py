@@ -10,6 +10,7 @@
 """
 
 from epo_client.aio import AsyncClient, AsyncRun
+from epo_client.attribution import Attribution, Substitute, TokenAttribution
 from epo_client.client import Client
 from epo_client.connection import Tls
 from epo_client.errors import (
@@ -35,6 +36,7 @@ __all__ = [
     "AccessError",
     "AsyncClient",
     "AsyncRun",
+    "Attribution",
     "Client",
     "EpoError",
     "History",
@@ -52,7 +54,9 @@ __all__ = [
     "Slot",
     "StateError",
     "Step",
+    "Substitute",
     "Tls",
+    "TokenAttribution",
     "UnavailableError",
     "Violation",
     "build_pareto_frontier",

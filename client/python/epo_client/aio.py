@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from epo_client import errors, fields
-from epo_client._proto import job_pb2, model_pb2, service_pb2, service_pb2_grpc
+from epo_client._proto import attribution_pb2, job_pb2, model_pb2, service_pb2, service_pb2_grpc
+from epo_client.attribution import Attribution, Parts, best_prompt, request_for_job, request_for_prompt, require_model
 from epo_client.client import SCORE_TIMEOUT, TIMEOUT, create_request, npy
 from epo_client.connection import Tls, resolve
 from epo_client.history import History, Pools
 from epo_client.objective import Objective
-from epo_client.progress import Bar
+from epo_client.progress import Bar, TokenBar
 from epo_client.results import Results, frontier_of, require_steps
 from epo_client.run import FrontierKind, RunBase
 from epo_client.steps import ScoredPrompt, Step, frame
@@ -80,6 +81,19 @@ class AsyncClient:
         reply = await self._call("Score", request, timeout=SCORE_TIMEOUT)
         return frame([ScoredPrompt.of(score) for score in reply.scores])
 
+    async def attribute(
+        self,
+        objective: Objective,
+        prompt: str | Sequence[int],
+        *,
+        substitutes: int | None = None,
+        progress: bool = True,
+        **around: object,
+    ) -> Attribution:
+        """See `Client.attribute`."""
+        request = request_for_prompt({"objective": objective, "prompt": prompt, "substitutes": substitutes, **around})
+        return await self._attribute(request, progress)
+
     async def tokenize(self, text: str) -> list[tuple[int, str]]:
         """See `Client.tokenize`."""
         reply = await self._call("Tokenize", service_pb2.TokenizeRequest(text=text))
@@ -135,6 +149,29 @@ class AsyncClient:
             delay = retry.failed(problem, cursor.heard)
             bar.lost(problem)
             await asyncio.sleep(delay)
+
+    async def _attribute(self, request: attribution_pb2.AttributeRequest, progress: bool, objective: Objective | None = None) -> Attribution:
+        retry = Retry(CALL_PATIENCE)
+        with TokenBar(progress) as bar:
+            while True:
+                parts = Parts(bar)
+                call = self._stub.Attribute(request, metadata=self._metadata)
+                try:
+                    async for response in call:
+                        self._reached = True
+                        parts.add(response)
+                    return parts.whole(objective or Objective(request.objective))
+                except grpc.RpcError as error:
+                    problem = errors.from_rpc(error, self.address)
+                except errors.UnavailableError as error:
+                    problem = error
+                finally:
+                    call.cancel()
+                if not (self._reached or problem.retry_after):
+                    raise problem
+                delay = retry.failed(problem)
+                bar.lost(problem)
+                await asyncio.sleep(delay)
 
     async def _read_history(self, job_id: str, pools: Pools) -> None:
         retry = Retry(CALL_PATIENCE)
@@ -201,6 +238,26 @@ class AsyncRun(RunBase):
         job = job_pb2.Job()
         job.CopyFrom(self._job)
         return Results(job, history, frontier)
+
+    async def attribute(
+        self,
+        point: int | None = None,
+        *,
+        prompt: str | Sequence[int] | None = None,
+        substitutes: int | None = None,
+        progress: bool = True,
+    ) -> Attribution:
+        """See `Run.attribute`."""
+        await self.refresh()
+        if prompt is None:
+            require_steps(self._job)
+        if prompt is None and point is None:
+            # By its ids, since the points of a job under way move.
+            prompt = best_prompt(await self.frontier())
+        request = request_for_job(self._job, point, prompt, substitutes)
+        if prompt is not None:
+            require_model(self._job, await self._client.model())
+        return await self._client._attribute(request, progress, self.objective)
 
     async def save(self, path: str | os.PathLike[str]) -> None:
         """See `Results.save`."""

@@ -15,11 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from epo_client import errors, fields
-from epo_client._proto import job_pb2, model_pb2, service_pb2, service_pb2_grpc
+from epo_client._proto import attribution_pb2, job_pb2, model_pb2, service_pb2, service_pb2_grpc
+from epo_client.attribution import Attribution, Parts, request_for_prompt
 from epo_client.connection import Tls, resolve
 from epo_client.history import Pools
 from epo_client.objective import Objective
-from epo_client.progress import Bar
+from epo_client.progress import Bar, TokenBar
 from epo_client.run import Run
 from epo_client.steps import ScoredPrompt, frame
 from epo_client.watching import CALL_PATIENCE, WATCH_PATIENCE, Cursor, Retry, stream_broke
@@ -93,6 +94,23 @@ class Client:
         reply = self._call("Score", request, timeout=SCORE_TIMEOUT)
         return frame([ScoredPrompt.of(score) for score in reply.scores])
 
+    def attribute(
+        self,
+        objective: Objective,
+        prompt: str | Sequence[int],
+        *,
+        substitutes: int | None = None,
+        progress: bool = True,
+        **around: object,
+    ) -> Attribution:
+        """What a prompt's target owes to each of its tokens: how it changes when another token stands in one's place.
+
+        The server tries `substitutes` tokens (32) in each place, those that the target's gradient promises the most. `around` is as in
+        `score`.
+        """
+        request = request_for_prompt({"objective": objective, "prompt": prompt, "substitutes": substitutes, **around})
+        return self._attribute(request, progress)
+
     def tokenize(self, text: str) -> list[tuple[int, str]]:
         """The token ids of a text, each with its own text."""
         reply = self._call("Tokenize", service_pb2.TokenizeRequest(text=text))
@@ -148,6 +166,29 @@ class Client:
             delay = retry.failed(problem, cursor.heard)
             bar.lost(problem)
             time.sleep(delay)
+
+    def _attribute(self, request: attribution_pb2.AttributeRequest, progress: bool, objective: Objective | None = None) -> Attribution:
+        retry = Retry(CALL_PATIENCE)
+        with TokenBar(progress) as bar:
+            while True:
+                parts = Parts(bar)
+                call = self._stub.Attribute(request, metadata=self._metadata)
+                try:
+                    for response in call:
+                        self._reached = True
+                        parts.add(response)
+                    return parts.whole(objective or Objective(request.objective))
+                except grpc.RpcError as error:
+                    problem = errors.from_rpc(error, self.address)
+                except errors.UnavailableError as error:
+                    problem = error
+                finally:
+                    call.cancel()
+                if not (self._reached or problem.retry_after):
+                    raise problem
+                delay = retry.failed(problem)
+                bar.lost(problem)
+                time.sleep(delay)
 
     def _read_history(self, job_id: str, pools: Pools) -> None:
         retry = Retry(CALL_PATIENCE)

@@ -53,6 +53,38 @@ class Bar:
         self._bar.update(job.completed_iterations - self._bar.n)
 
 
+class TokenBar:
+    """A tqdm bar of the tokens of a prompt that is attributed; draws nothing when not `shown`."""
+
+    def __init__(self, shown: bool) -> None:
+        # Made when the first token is known to come, so that what is refused leaves no bar behind.
+        self._bar: Any = None
+        self._shown = shown
+
+    def __enter__(self) -> TokenBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def started(self, tokens: int) -> None:
+        """So many tokens are to come; of a call that is tried again, all of them."""
+        if self._bar is None:
+            self._bar = tqdm(total=tokens, unit="token", desc="attribution", disable=not self._shown)
+        else:
+            self._bar.set_postfix_str("", refresh=False)
+            self._bar.reset(tokens)
+
+    def token(self) -> None:
+        self._bar.update()
+
+    def lost(self, error: Exception) -> None:
+        """See `Bar.lost`."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"trying again: {error}")
+
+
 def _name(job: job_pb2.Job) -> str:
     if job.state in (job_pb2.Job.QUEUED, job_pb2.Job.PAUSED):
         return describe(job).lower()

@@ -11,6 +11,7 @@ import pandas as pd
 
 from epo_client import errors
 from epo_client._proto import job_pb2, service_pb2
+from epo_client.attribution import Attribution, best_prompt, request_for_job, require_model
 from epo_client.history import History, Pools
 from epo_client.objective import Objective
 from epo_client.progress import Bar
@@ -133,6 +134,30 @@ class Run(RunBase):
         job = job_pb2.Job()
         job.CopyFrom(self._job)
         return Results(job, history, frontier)
+
+    def attribute(
+        self,
+        point: int | None = None,
+        *,
+        prompt: str | Sequence[int] | None = None,
+        substitutes: int | None = None,
+        progress: bool = True,
+    ) -> Attribution:
+        """What the target of a prompt owes to each of its tokens, under the job's objective: see `Client.attribute`.
+
+        `point` is a row of `frontier()`, by default the one with the greatest target; or `prompt` is any other one, a text or token ids.
+        Raises NoStepsError for a point before the first step, StateError where another model is served than the job's.
+        """
+        self.refresh()
+        if prompt is None:
+            require_steps(self._job)
+        if prompt is None and point is None:
+            # By its ids, since the points of a job under way move.
+            prompt = best_prompt(self.frontier())
+        request = request_for_job(self._job, point, prompt, substitutes)
+        if prompt is not None:
+            require_model(self._job, self._client.model())
+        return self._client._attribute(request, progress, self.objective)
 
     def plot_frontier(self, ax: Axes | None = None) -> Axes:
         """See `Results.plot_frontier`."""
