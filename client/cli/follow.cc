@@ -127,7 +127,9 @@ class Display : public Watcher {
     const TerminalSize size = StderrSize();
     drawn_ = absl::Now();
     changed_ = false;
-    display_.Draw(FrameLines(view_, with_frontier_, drawn_, size, terminal_.color_stderr), size);
+    display_.Draw(
+        FrameLines(view_, with_frontier_, drawn_, size, terminal_.color_stderr, terminal_.utf8),
+        size);
   }
 
   void DrawAfter(absl::Duration since_last) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "client/cli/frontier_plot.h"
 #include "client/cli/objective_text.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
@@ -13,6 +14,9 @@
 
 namespace epo::cli {
 namespace {
+
+// A header and as many points as most frontiers have.
+constexpr int kLeastTableBesidePlot = 8;
 
 const char* StateColor(v1::Job::State state) {
   switch (state) {
@@ -82,7 +86,7 @@ std::string LostLine(const View::Lost& lost, absl::Time now, int width, bool col
 }
 
 std::vector<std::string> FrameLines(const View& view, bool with_frontier, absl::Time now,
-                                    TerminalSize size, bool color) {
+                                    TerminalSize size, bool color, bool utf8) {
   // The last column stays free: writing into it leaves the cursor in a state that terminals
   // disagree on.
   const int width = std::max(1, size.columns - 1);
@@ -91,7 +95,15 @@ std::vector<std::string> FrameLines(const View& view, bool with_frontier, absl::
                                     BarLine(view, now, width, color)};
   if (view.lost) lines.push_back(LostLine(*view.lost, now, width, color));
   // A table of less than a header and a point is not worth its lines.
-  const int left = height - static_cast<int>(lines.size()) - 1;
+  int left = height - static_cast<int>(lines.size()) - 1;
+  if (with_frontier && left - kPlotLines - 1 >= kLeastTableBesidePlot) {
+    const auto plot = FrontierPlotLines(view.frontier, width, utf8, color);
+    if (!plot.empty()) {
+      lines.emplace_back();
+      lines.insert(lines.end(), plot.begin(), plot.end());
+      left -= kPlotLines + 1;
+    }
+  }
   if (with_frontier && left >= 2 && view.frontier.points_size() > 0) {
     lines.emplace_back();
     for (std::string& line : FrontierLines(view.frontier, width, left, color)) {

@@ -40,9 +40,9 @@ std::string LostLine(const View::Lost& lost, absl::Time now, int width, bool col
 
 // The display's lines, at most size.rows - 1 of them (the cursor stands below), each at most
 // size.columns wide: the job, a bar with step, time left and evaluations a second, and, if asked
-// for, the frontier in what is left.
+// for, the frontier in what is left: as a plot, too, where that leaves room for the table.
 std::vector<std::string> FrameLines(const View& view, bool with_frontier, absl::Time now,
-                                    TerminalSize size, bool color);
+                                    TerminalSize size, bool color, bool utf8);
 
 // One line for where nothing can be redrawn: step, best target and least cross-entropy on the
 // frontier, time left, speed.

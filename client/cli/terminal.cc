@@ -1,5 +1,7 @@
 #include "client/cli/terminal.h"
 
+#include <absl/strings/ascii.h>
+#include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -12,6 +14,16 @@ namespace {
 std::string_view Environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
+}
+
+// By the variables' names alone: a locale that this machine has not is often the terminal's.
+bool IsUtf8Locale() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const std::string value = absl::AsciiStrToLower(std::string(Environment(name)));
+    if (value.empty()) continue;
+    return absl::StrContains(value, "utf-8") || absl::StrContains(value, "utf8");
+  }
+  return false;
 }
 
 }  // namespace
@@ -27,6 +39,7 @@ Terminal DetectTerminal() {
   terminal.live = stderr_is_terminal && capable;
   terminal.color_stdout = terminal.stdout_is_terminal && color;
   terminal.color_stderr = stderr_is_terminal && color;
+  terminal.utf8 = IsUtf8Locale();
   return terminal;
 }
 

@@ -20,6 +20,8 @@ struct Terminal {
   // Colours on stdout and on stderr; never with NO_COLOR.
   bool color_stdout = false;
   bool color_stderr = false;
+  // The locale's characters are UTF-8.
+  bool utf8 = false;
 };
 
 Terminal DetectTerminal();

@@ -179,6 +179,22 @@ def test_the_display_fits_the_terminal(terminal, job, rows, columns):
         lines = CONTROL.sub("", frame).replace("\r", "").split("\n")
         assert len(lines) <= rows, frame
         assert max(map(width, lines)) < columns, frame
+    plotted = any(re.search(r"\d +cross-entropy +\d", frame) for frame in frames)
+    assert plotted == (rows >= 24)
+
+
+@pytest.mark.parametrize("locale, dots", [("C.UTF-8", re.compile("[\u2801-\u28ff]")), ("C", re.compile(r"\*"))])
+def test_the_frontier_is_plotted(terminal, job, locale, dots):
+    child = terminal("watch", job, env={"LC_ALL": locale})
+    child.expect(r"\d +cross-entropy +\d(?s:.*)\x1b\[\d+A")
+    assert interrupt(child) == 8
+    lines = CONTROL.sub("", output(child).split("\x1b[?25l")[-2]).replace("\r", "").split("\n")
+    [below] = [i for i, line in enumerate(lines) if re.fullmatch(r" +[\d.e-]+ +cross-entropy +[\d.e-]+", line)]
+    canvas, points = lines[below - 6 : below], [line.split()[:2] for line in lines[below + 3 :] if re.match(r" *-?\d", line)]
+    assert all(dots.search(canvas[row]) for row in (0, -1)) and not dots.search(lines[below])
+    # Labelled with the table's ends, which are the frontier's.
+    assert [canvas[0].split()[0], canvas[-1].split()[0]] == [points[-1][0], points[0][0]]
+    assert lines[below].split() == [points[0][1], "cross-entropy", points[-1][1]]
 
 
 def test_ctrl_c_detaches_and_says_how_to_come_back(terminal, job, epo, phi):
@@ -244,7 +260,7 @@ def test_no_color(terminal, job):
 def test_plain_lines_where_nothing_can_be_redrawn(terminal, env):
     child = terminal("submit", "--layer", "1", "--neuron", "3", "--iterations", "20", "--watch", env=env)
     assert finish(child) == 0
-    assert "\x1b" not in output(child) and "█" not in output(child)
+    assert "\x1b" not in output(child) and not re.search("[█\u2800-\u28ff]", output(child))
     assert "step 20/20, best target" in output(child)
 
 

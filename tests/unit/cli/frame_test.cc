@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "client/cli/text.h"
 
 namespace epo::cli {
@@ -34,7 +36,7 @@ View RunningView(int points) {
 }
 
 TEST(FrameTest, ShowsJobBarAndFrontier) {
-  const auto lines = FrameLines(RunningView(2), true, kNow, {80, 24}, false);
+  const auto lines = FrameLines(RunningView(2), true, kNow, {80, 19}, false, true);
   ASSERT_EQ(lines.size(), 6);
   EXPECT_EQ(lines[0], "j1  layer 8 neuron 0  RUNNING");
   EXPECT_EQ(lines[1],
@@ -49,7 +51,7 @@ TEST(FrameTest, FitsEveryTerminal) {
   view.lost = View::Lost{"Connection refused by a server with a long story to tell about it", kNow};
   for (int columns = 1; columns < 160; columns += 3) {
     for (int rows = 1; rows < 50; ++rows) {
-      const auto lines = FrameLines(view, true, kNow, {columns, rows}, false);
+      const auto lines = FrameLines(view, true, kNow, {columns, rows}, false, true);
       EXPECT_LT(lines.size(), std::max(rows, 2)) << columns << "x" << rows;
       for (const std::string& line : lines) {
         EXPECT_LT(DisplayWidth(line), std::max(columns, 2))
@@ -60,22 +62,45 @@ TEST(FrameTest, FitsEveryTerminal) {
   }
 }
 
+TEST(FrameTest, PlotsTheFrontierWhereThereIsRoomBesideTheTable) {
+  const auto lines = FrameLines(RunningView(12), true, kNow, {80, 20}, false, true);
+  ASSERT_EQ(lines.size(), 19);
+  EXPECT_EQ(lines[2], "");
+  EXPECT_THAT(lines[3], HasSubstr("⠈"));
+  EXPECT_THAT(lines[9], HasSubstr("1.0000"));
+  EXPECT_THAT(lines[9], HasSubstr("cross-entropy"));
+  EXPECT_EQ(lines[10], "");
+  EXPECT_THAT(lines[11], HasSubstr("prompt"));
+  EXPECT_THAT(lines[18], HasSubstr("more"));
+  const auto plots = [](int points, TerminalSize size) {
+    return std::ranges::count_if(
+        FrameLines(RunningView(points), true, kNow, size, false, false),
+        [](const std::string& line) { return line.find('*') != std::string::npos; });
+  };
+  EXPECT_EQ(plots(12, {80, 20}), 6);
+  EXPECT_EQ(plots(12, {80, 19}), 0);
+  EXPECT_EQ(plots(12, {51, 20}), 6);
+  EXPECT_EQ(plots(12, {50, 20}), 0);
+  EXPECT_EQ(plots(1, {80, 40}), 0);
+  EXPECT_EQ(FrameLines(RunningView(12), false, kNow, {80, 40}, false, true).size(), 2);
+}
+
 TEST(FrameTest, ColoursOnlyWhenAsked) {
-  const auto lines = FrameLines(RunningView(1), true, kNow, {80, 24}, true);
+  const auto lines = FrameLines(RunningView(1), true, kNow, {80, 24}, true, true);
   EXPECT_THAT(lines[1], HasSubstr("\x1b["));
-  for (const std::string& line : FrameLines(RunningView(1), true, kNow, {80, 24}, false)) {
+  for (const std::string& line : FrameLines(RunningView(1), true, kNow, {80, 24}, false, true)) {
     EXPECT_EQ(line.find('\x1b'), std::string::npos);
   }
 }
 
 TEST(FrameTest, WithoutFrontierTwoLines) {
-  EXPECT_EQ(FrameLines(RunningView(5), false, kNow, {80, 24}, false).size(), 2);
+  EXPECT_EQ(FrameLines(RunningView(5), false, kNow, {80, 24}, false, true).size(), 2);
 }
 
 TEST(FrameTest, SaysThatTheConnectionIsLost) {
   View view = RunningView(0);
   view.lost = View::Lost{"Connection refused", kNow - absl::Seconds(7)};
-  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false)[2],
+  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false, true)[2],
             "connection lost 7s ago, trying again: Connection refused");
 }
 
@@ -83,10 +108,10 @@ TEST(FrameTest, TellsThePlaceInTheQueue) {
   View view = RunningView(0);
   view.job.set_state(v1::Job::QUEUED);
   view.job.set_queue_position(3);
-  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false)[0],
+  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false, true)[0],
             "j1  layer 8 neuron 0  QUEUED, place 3");
   view.job.mutable_estimated_start_time()->set_seconds(absl::ToUnixSeconds(kNow) + 250);
-  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false)[0],
+  EXPECT_EQ(FrameLines(view, true, kNow, {80, 24}, false, true)[0],
             "j1  layer 8 neuron 0  QUEUED, place 3, in 4m10s");
 }
 
