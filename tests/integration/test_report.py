@@ -187,13 +187,6 @@ def test_fits_and_can_be_read(visit, page_file, width, scheme):
     page = visit(page_file, width, scheme)
     page.locator("#figure-thresholds svg").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    boxes = page.locator("#figure-frontier .mark-text.role-mark text").evaluate_all(
-        "nodes => nodes.filter(n => n.textContent && n.getAttribute('opacity') !== '0').map(n => { const b = n.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; })")
-    assert len(boxes) >= 2
-    for i, a in enumerate(boxes):
-        for b in boxes[:i]:
-            # A pixel of the line's height may be shared: letters do not fill it.
-            assert a[2] <= b[0] + 1 or b[2] <= a[0] + 1 or a[3] <= b[1] + 4 or b[3] <= a[1] + 4, (a, b)
     contrast = """node => {
       const light = color => { const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
       const [a, b] = [light(getComputedStyle(node)[node.namespaceURI.endsWith('svg') ? 'fill' : 'color']), light(getComputedStyle(document.body).backgroundColor)];
@@ -202,6 +195,29 @@ def test_fits_and_can_be_read(visit, page_file, width, scheme):
         assert page.locator(part).first.evaluate(contrast) >= 4.5, part
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == LIGHT) == (scheme == "light")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_labels_do_not_collide(visit, page_file, width):
+    """With many more prompts than there is room for."""
+    before, data, after = re.split(r'(?<=id="data">)(.*?)(?=</script>)', page_file.read_text(), maxsplit=1)
+    data = json.loads(data)
+    data["frontier"] = [
+        {"text": f"a prompt of some length, number {i}", "target": (i * 7 % 10) / 10 + i / 20, "cross_entropy": 4 + i / 20, "round_trips": True} for i in range(40)
+    ]
+    data["attribution"] = None
+    page_file.write_text(before + json.dumps(data) + after)
+    page = visit(page_file, width)
+    marks = page.locator("#figure-frontier .mark-text.role-mark text")
+    boxes = marks.evaluate_all(
+        "nodes => nodes.filter(n => n.textContent && n.getAttribute('opacity') !== '0').map(n => { const b = n.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; })")
+    assert len(boxes) >= 5
+    figure = page.locator("#figure-frontier svg").bounding_box()
+    for i, a in enumerate(boxes):
+        assert figure["x"] - 1 <= a[0] and a[2] <= figure["x"] + figure["width"] + 1
+        for b in boxes[:i]:
+            # Some pixels of the line's height may be shared: letters do not fill it.
+            assert a[2] <= b[0] + 1 or b[2] <= a[0] + 1 or a[3] <= b[1] + 4 or b[3] <= a[1] + 4, (a, b)
 
 
 def test_prints_in_light(visit, page_file, tmp_path):
