@@ -130,7 +130,7 @@ class Counter {
       absl::StrAppend(&text,
                       absl::StrFormat(", %.1f s each", absl::ToDoubleSeconds(now - start_) / done));
     }
-    std::fprintf(stderr, live_ ? "\r\x1b[K%s" : "%s\n", text.c_str());
+    std::fprintf(stderr, "%s%s%s", live_ ? "\r\x1b[K" : "", text.c_str(), live_ ? "" : "\n");
     std::fflush(stderr);
     shown_ = true;
   }
