@@ -30,7 +30,15 @@ class Call final : public grpc::ServerCallbackWriter<v1::WatchJobResponse> {
 
   void Run(Reactor* reactor) {
     reactor_ = reactor;
+    {
+      absl::MutexLock lock(&mutex_);
+      ++reactions_;
+    }
     BindReactor(reactor);
+    // Only now, as gRPC does, it may be done.
+    absl::MutexLock lock(&mutex_);
+    --reactions_;
+    React([] {});
   }
 
   // As when the client leaves: the write under way, and later ones, fail.
