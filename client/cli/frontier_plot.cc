@@ -1,9 +1,10 @@
 #include "client/cli/frontier_plot.h"
 
+#include <absl/strings/str_cat.h>
+
 #include <algorithm>
 #include <cmath>
 
-#include "absl/strings/str_cat.h"
 #include "client/cli/table.h"
 #include "client/cli/terminal.h"
 #include "client/cli/text.h"
