@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "google/rpc/error_details.pb.h"
+#include "server/live_job.h"
 #include "tests/unit/server/scheduler_fixture.h"
 
 namespace epo {
@@ -118,6 +120,24 @@ TEST_F(CrashTest, AStopBlamesNobodyWhileAStepIsStillUnderWay) {
   release_.Notify();
   EXPECT_TRUE(scheduler_->Stop());
   EXPECT_EQ(Get(id).completed_iterations(), 1);
+}
+
+TEST_F(CrashTest, AStopWhileARoundIsBeingNotedBlamesNobody) {
+  JobLedger ledger(converter_, *store_, feeds_, options_.store_retry, options_.probation, {});
+  LiveJob live;
+  live.job = Get(Leave(v1::Job::QUEUED));
+  std::thread stop;
+  store_->after_note = [&] {
+    stop = std::thread([&] { ledger.Close(); });
+    // For as long as the note is not told to the ledger, a stop that does not wait finds nothing.
+    absl::SleepFor(absl::Milliseconds(50));
+  };
+  EXPECT_TRUE(ledger.Begin({&live}).ok());
+  stop.join();
+  EXPECT_TRUE(store_->NotedRound()->empty());
+  // Nor does another round begin.
+  EXPECT_TRUE(absl::IsCancelled(ledger.Begin({&live})));
+  EXPECT_TRUE(store_->NotedRound()->empty());
 }
 
 TEST_F(CrashTest, OnlyThoseAtWorkAreBlamed) {

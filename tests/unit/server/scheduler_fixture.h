@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -82,6 +83,8 @@ class FaultyStore : public ForwardingStore {
   std::atomic<int> refused = 0;
   // Writes of several jobs' rows at once.
   std::atomic<int> updates = 0;
+  // Called once a round is noted, before its writer is told. Set before the store is shared.
+  std::function<void()> after_note;
 
   std::vector<std::pair<std::string, int>> appended() const {
     absl::MutexLock lock(&mutex_);
@@ -106,6 +109,7 @@ class FaultyStore : public ForwardingStore {
                          const std::vector<v1::Job>& begun) override {
     if (full) return Refuse();
     absl::Status status = ForwardingStore::NoteRound(ids, begun);
+    if (after_note && !ids.empty()) after_note();
     absl::MutexLock lock(&mutex_);
     if (status.ok()) rounds_.push_back(ids);
     return status;
