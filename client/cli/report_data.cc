@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "client/cli/errors.h"
 #include "client/cli/facts.h"
 #include "client/cli/json.h"
 #include "client/cli/objective_text.h"
@@ -26,10 +27,6 @@ using Json = nlohmann::ordered_json;
 // Of each token; the rest of the substitutes would make the page several times as large.
 constexpr int kBestSubstitutes = 3;
 constexpr size_t kMostThresholds = 5;
-
-bool IsEnded(v1::Job::State state) {
-  return state == v1::Job::SUCCEEDED || state == v1::Job::FAILED || state == v1::Job::CANCELLED;
-}
 
 Json PointJson(const v1::ScoredPrompt& prompt) {
   Json point = ToJson(prompt);
@@ -119,7 +116,7 @@ Json Base(const char* kind, const std::string& id, const std::string& title,
 void AddNotices(const v1::Job& job, const v1::Frontier& frontier, Json& notices) {
   const std::string steps =
       absl::StrCat(job.completed_iterations(), " of ", job.spec().iterations(), " iterations");
-  if (!IsEnded(job.state())) {
+  if (ExitCodeOf(job.state()) == kJobPending) {
     notices.push_back(
         {"Partial report.", absl::StrCat("The job was ", v1::Job::State_Name(job.state()),
                                          " after ", steps, " when this was made.")});
