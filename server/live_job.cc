@@ -38,6 +38,7 @@ absl::Status JobLedger::Begin(const std::vector<LiveJob*>& round) {
   if (closed_) return absl::CancelledError("no step begins any more");
   if (begun.empty() && ids == noted_) return absl::OkStatus();
   if (absl::Status status = store_.NoteRound(ids, begun); !status.ok()) {
+    noted_.reset();
     Refused(kRound, status);
     return status;
   }
@@ -66,7 +67,8 @@ void JobLedger::Close() {
 
 void JobLedger::ClearNote() {
   // Not reported: until it succeeds, a crash is blamed on those that were at work last.
-  if (!noted_.empty() && store_.NoteRound({}, {}).ok()) noted_.clear();
+  if (noted_ && noted_->empty()) return;
+  if (store_.NoteRound({}, {}).ok()) noted_.emplace();
 }
 
 void JobLedger::Record(LiveJob& live, const StepReport& report, double round_seconds,

@@ -142,8 +142,10 @@ class JobLedger {
   absl::flat_hash_set<std::string> refused_;
 
   absl::Mutex round_mutex_;
-  // The jobs that the store has for those at work.
-  std::vector<std::string> noted_ ABSL_GUARDED_BY(round_mutex_);
+  // The jobs that the store has for those at work; nothing where a write failed that may have been
+  // made all the same.
+  std::optional<std::vector<std::string>> noted_ ABSL_GUARDED_BY(round_mutex_) =
+      std::vector<std::string>();
   bool closed_ ABSL_GUARDED_BY(round_mutex_) = false;
 };
 

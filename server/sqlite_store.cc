@@ -147,10 +147,12 @@ absl::Status SqliteStore::NoteRound(const std::vector<std::string>& ids,
               }
               return absl::OkStatus();
             });
+  // A transaction that could not be synced may be found on the disk all the same: the file says
+  // that its round never began.
   if (status.ok()) {
     std::error_code unknown;
     std::filesystem::remove(rest_file_, unknown);
-  } else if (ids.empty() && std::ofstream(rest_file_).is_open()) {
+  } else if (std::ofstream(rest_file_).is_open() && ids.empty()) {
     status = absl::OkStatus();
   }
   return status;

@@ -111,7 +111,9 @@ class Store {
 
   // Notes whose steps the next round makes, in place of the note before; empty: no round is under
   // way, which takes no more room on the disk than an empty file. `begun` are the new rows of those
-  // that begin with it; if there are any, all of it survives power loss.
+  // that begin with it; if there are any, all of it survives power loss. After an error no round
+  // is under way, whatever of the transaction the disk has: without room for the empty file, that
+  // cannot be promised.
   virtual absl::Status NoteRound(const std::vector<std::string>& ids,
                                  const std::vector<v1::Job>& begun) = 0;
 

@@ -148,6 +148,23 @@ def test_a_stop_on_a_failing_disk_is_nobodys_fault(start, disk, jobs, store_serv
     assert jobs.history(running, job_id) == expected
 
 
+def test_a_round_that_never_began_is_nobodys_fault(start, disk, jobs, store_serving, expected):
+    running = start()
+    job_id = jobs.create(running, iterations=ITERATIONS)
+    jobs.wait_for_step(running, job_id, 5)
+    disk.fail()
+    assert running.stop() == 0  # Steps need no sync: its log of writes is left for the next one to go on with.
+    running = start()
+    wait_for(lambda: not store_serving(running))
+    running.kill()  # Before any step of its own, though the disk may have the note of one.
+    disk.mend()
+    running = start()
+    job = jobs.end(running, job_id)
+    assert job.state == jobs.states.SUCCEEDED
+    assert job.crashes == 0
+    assert jobs.history(running, job_id) == expected
+
+
 def test_a_disk_that_fails_before_the_start(start, disk, jobs, metric, store_serving, expected):
     running = start()
     job_id = jobs.create(running, iterations=ITERATIONS)

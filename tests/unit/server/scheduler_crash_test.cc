@@ -64,6 +64,29 @@ TEST_F(CrashTest, AStepDoesNotBeginUnlessItIsNoted) {
   EXPECT_EQ(Get(id).attempts(), 1);
 }
 
+TEST_F(CrashTest, AfterARefusalTheRoundBeforeItIsNotedAgain) {
+  absl::Notification noted, go_on;
+  store_->after_note = [&] {
+    if (noted.HasBeenNotified()) return;
+    noted.Notify();
+    go_on.WaitForNotification();
+  };
+  Start();
+  const std::string first = Create(4).id();
+  OpenGate();
+  noted.WaitForNotification();
+  store_->refuses_rounds = true;
+  const std::string second = Create(2).id();
+  go_on.Notify();
+  while (store_->refused == 0) absl::SleepFor(absl::Milliseconds(2));
+  ASSERT_TRUE(Cancel(second).ok());
+  store_->refuses_rounds = false;
+  WaitForEnd(first);
+  scheduler_->Stop();
+  // The store may say of the first note that it no longer holds.
+  EXPECT_EQ(store_->rounds(), (Rounds{{first}, {first}, {}}));
+}
+
 TEST_F(CrashTest, ARefusedRoundIsForgottenWithItsJobs) {
   bool refused = false;
   options_.store_writes = [&](const absl::Status& status) { refused = !status.ok(); };

@@ -73,13 +73,14 @@ class FaultyEvaluator : public Evaluator {
   const absl::Notification& release_;
 };
 
-// The real store, except that it refuses writes while told so; keeps the order of the steps and of
-// the rounds.
+// The real store, except that it refuses writes, or notes of rounds alone, while told so; keeps the
+// order of the steps and of the rounds.
 class FaultyStore : public ForwardingStore {
  public:
   explicit FaultyStore(std::unique_ptr<Store> real) : ForwardingStore(std::move(real)) {}
 
   std::atomic<bool> full = false;
+  std::atomic<bool> refuses_rounds = false;
   std::atomic<int> refused = 0;
   // Writes of several jobs' rows at once.
   std::atomic<int> updates = 0;
@@ -107,7 +108,7 @@ class FaultyStore : public ForwardingStore {
   }
   absl::Status NoteRound(const std::vector<std::string>& ids,
                          const std::vector<v1::Job>& begun) override {
-    if (full) return Refuse();
+    if (full || (refuses_rounds && !ids.empty())) return Refuse();
     absl::Status status = ForwardingStore::NoteRound(ids, begun);
     if (after_note && !ids.empty()) after_note();
     absl::MutexLock lock(&mutex_);

@@ -109,6 +109,40 @@ TEST_F(StoreTest, AFailedSyncIsAFailedCreate) {
   EXPECT_EQ(Ids(store_->UnfinishedJobs().value()), (std::vector<std::string>{"a", "b"}));
 }
 
+// Calls `body` in a process that ends without closing anything.
+template <typename Body>
+void InAKilledProcess(Body body) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    body();
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+}
+
+TEST_F(StoreTest, ARoundWhoseNoteWasNotSyncedNeverBegan) {
+  InAKilledProcess([this] {
+    Open();
+    Create(MakeJob("a"));
+    g_fail_syncs = true;
+    if (store_->NoteRound({"a"}, {MakeJob("a", v1::Job::RUNNING)}).ok()) _exit(1);
+  });
+  Open();
+  // The bytes had been written all the same.
+  EXPECT_EQ(store_->GetJob("a")->state(), v1::Job::RUNNING);
+  EXPECT_TRUE(store_->NotedRound()->empty());
+  store_.reset();
+  InAKilledProcess([this] {
+    Open();
+    if (!store_->NoteRound({"a"}, {}).ok()) _exit(1);
+  });
+  Open();
+  EXPECT_EQ(store_->NotedRound().value(), (std::vector<std::string>{"a"}));
+}
+
 TEST_F(StoreTest, NothingOfASweepIsThereAfterAFailedCommit) {
   Connections connections;
   Open();
