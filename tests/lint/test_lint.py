@@ -33,7 +33,7 @@ def test_protos_follow_buf_standard(root, tmp_path):
 
 
 def test_cpp_is_formatted(root):
-    files = tracked(root, "*.cc", "*.h")
+    files = tracked(root, "*.cc", "*.cu", "*.h")
     result = subprocess.run(["clang-format", "--dry-run", *files], cwd=root, check=True, capture_output=True, text=True)
     unformatted = {line.split(":")[0] for line in result.stderr.splitlines() if "-Wclang-format-violations" in line}
     assert not unformatted, f"run clang-format -i {' '.join(sorted(unformatted))}"

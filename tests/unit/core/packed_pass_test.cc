@@ -6,6 +6,7 @@
 
 #include "core/evaluate/score.h"
 #include "tests/unit/core/fake_recorder.h"
+#include "tests/unit/core/host_kernels.h"
 #include "tests/unit/core/targets.h"
 #include "tests/unit/core/tiny_checkpoint.h"
 
@@ -24,6 +25,9 @@ class PackedPassTest : public ::testing::TestWithParam<const char*> {
     std::vector<PrepareRequest> requests;
     std::vector<Objective> objectives = ManyObjectives(*model_);
     objectives.push_back(NeuronObjective(0, 3));
+    // Its suffix ends at a lower layer than the tokens that are counted.
+    objectives.push_back(NeuronObjective(0, 5));
+    objectives.back().contexts = {{.prefix = {}, .suffix = {14, 15, 16}}};
     for (const Objective& objective : objectives) {
       Prompt prompt(9);
       for (TokenId& id : prompt) id = static_cast<TokenId>(random() % 512);
@@ -80,6 +84,19 @@ TEST_P(PackedPassTest, KernelsAndTensorOperationsGiveTheSameScores) {
   ExpectEqual(Run(MakeCpuPass(*model_)), Run(MakeTensorPass(*model_, {}, {})), 1e-4);
   EXPECT_GT(counters_.layer_seconds, 0);
   EXPECT_GT(counters_.head_seconds, 0);
+}
+
+// As on a GPU, whose kernels a host runs slowly.
+TEST_P(PackedPassTest, TheGpusKernelsAndTensorOperationsGiveTheSameScores) {
+  Load("float64");
+  candidates_.resize(24);
+  PackCandidates();
+  const std::unique_ptr<GpuKernels> kernels = MakeHostKernels(at::kDouble);
+  // RMSNorm is float32 inside.
+  ExpectEqual(Run(MakeTensorPass(*model_, {}, {})),
+              Run(MakeTensorPass(*model_, {.kernels = kernels.get()},
+                                 {.rows = 16, .candidates = 8, .parents = 8})),
+              std::string(GetParam()) == "phi" ? 1e-12 : 1e-5);
 }
 
 // As on a GPU, with sizes that leave something to fill everywhere, and with some that leave
