@@ -20,10 +20,11 @@ constexpr absl::Duration kForecastAge = absl::Seconds(1);
 
 }  // namespace
 
-void JobQueue::Join(const v1::Job& job, double rows) {
+void JobQueue::Join(const v1::Job& job, double rows, bool had_place) {
   absl::MutexLock lock(&mutex_);
   const double weight = PriorityWeight(PriorityOf(job.spec()));
-  const Turn turn{static_cast<double>(admissions_) + kPatience / weight, ++arrivals_};
+  const double after = had_place ? 0 : static_cast<double>(admissions_) + kPatience / weight;
+  const Turn turn{after, ++arrivals_};
   entries_[job.id()] = {job.client(), turn, weight, rows, /*admitted=*/0};
   clients_[job.client()].waiting.emplace(turn, job.id());
   forecast_time_ = absl::InfinitePast();

@@ -26,8 +26,8 @@ class JobQueue {
   // `places`: jobs that may be active at the same time.
   explicit JobQueue(int places) : places_(places) {}
 
-  // The job waits. `rows`: what is left of its work.
-  void Join(const v1::Job& job, double rows);
+  // The job waits. `rows`: what is left of its work. `had_place`: before all that had none.
+  void Join(const v1::Job& job, double rows, bool had_place = false);
   // The job neither waits nor has a place any more. Nothing happens to a job that did neither.
   void Leave(const std::string& id);
   // The active job waits again, at its old turn.

@@ -7,9 +7,10 @@
 
 namespace epo {
 
-void Mailbox::Post(std::unique_ptr<LiveJob> live) {
+void Mailbox::Post(std::vector<std::unique_ptr<LiveJob>> lives) {
   const absl::MutexLock lock(&mutex_);
-  if (!mail_.stop) mail_.submitted.push_back(std::move(live));
+  if (mail_.stop) return;
+  for (std::unique_ptr<LiveJob>& live : lives) mail_.submitted.push_back(std::move(live));
 }
 
 void Mailbox::Post(Mail::Request request) {

@@ -47,9 +47,9 @@ class Mailbox {
   // `max_calls`: how many calls may be waiting or under way.
   explicit Mailbox(int max_calls) : max_calls_(max_calls) {}
 
-  // A job that comes too late is dropped: it is in the store, from where the next server continues
-  // it.
-  void Post(std::unique_ptr<LiveJob> live) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Jobs that come too late are dropped: they are in the store, from where the next server
+  // continues them.
+  void Post(std::vector<std::unique_ptr<LiveJob>> lives) ABSL_LOCKS_EXCLUDED(mutex_);
   void Post(Mail::Request request) ABSL_LOCKS_EXCLUDED(mutex_);
   void Post(Mail::SweepRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
   // Fails the call with RESOURCE_EXHAUSTED and RetryInfo when there are too many.

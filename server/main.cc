@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "server/log.h"
 #include "server/options.h"
 #include "server/server.h"
@@ -31,15 +32,23 @@ void LetComputeThreadsSleep(char** argv) {
   if (!error) execv(self.c_str(), argv);
 }
 
-// Takes SIGINT and SIGTERM from the whole process. While the server serves, the first asks for an
-// orderly stop; otherwise, and at the second, the process ends at once: what is acknowledged is on
-// the disk. Constructed before any other thread, so that all inherit the mask, and never destroyed.
+// How long a process that is to end at once waits for the note that no job is at work.
+constexpr absl::Duration kRestGrace = absl::Seconds(2);
+
+// Takes SIGINT, SIGTERM and, unless the process was started to outlive its terminal, SIGHUP from
+// the whole process. While the server serves, the first asks for an orderly stop; otherwise, and at
+// the second, the process ends at once: what is acknowledged is on the disk. Constructed before any
+// other thread, so that all inherit the mask, and never destroyed.
 class Signals {
  public:
   Signals() {
     sigemptyset(&set_);
     sigaddset(&set_, SIGINT);
     sigaddset(&set_, SIGTERM);
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
+      sigaddset(&set_, SIGHUP);
+    }
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
     std::thread([this] { Run(); }).detach();
   }
@@ -48,6 +57,9 @@ class Signals {
     serving_ = true;
     stop_.WaitForNotification();
   }
+
+  // The store has it that no job is at work: whoever ends the process now blames nobody.
+  void AtRest() { at_rest_.Notify(); }
 
  private:
   void Run() {
@@ -62,12 +74,14 @@ class Signals {
     stop_.Notify();
     sigwait(&set_, &signal);
     spdlog::warn("{}: stopping at once", strsignal(signal));
+    at_rest_.WaitForNotificationWithTimeout(kRestGrace);
     std::_Exit(128 + signal);
   }
 
   sigset_t set_;
   std::atomic<bool> serving_ = false;
   absl::Notification stop_;
+  absl::Notification at_rest_;
 };
 
 int Main(int argc, char** argv) {
@@ -86,6 +100,8 @@ int Main(int argc, char** argv) {
     return EXIT_FAILURE;
   }
   signals->ServeUntilSignal();
+  (*server)->StopRounds();
+  signals->AtRest();
   if (!(*server)->Drain()) {
     spdlog::warn("stopped without the end of the step under way, which will be run again");
     spdlog::default_logger()->flush();

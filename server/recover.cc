@@ -50,12 +50,14 @@ absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFee
   const absl::flat_hash_set<std::string> at_work(noted->begin(), noted->end());
   int live = 0;
   bool takes_writes = true;
+  std::vector<Scheduler::Submission> submissions;
   for (v1::Job& job : *unfinished) {
     const LogScope scope({.job = job.id(), .client = job.client()});
     const v1::Job::State before = job.state();
     if (before == v1::Job::RUNNING && at_work.contains(job.id())) CountCrash(job);
     if (before != v1::Job::PAUSED) job.set_state(v1::Job::QUEUED);
     Scheduler::Submission submission;
+    submission.had_place = before == v1::Job::RUNNING;
     const absl::Status valid = ParseStored(converter, job, max_attempts, submission.spec);
     if (!valid.ok()) Fail(job, valid);
     if (job.state() != before) {
@@ -73,8 +75,10 @@ absl::StatusOr<int> RecoverJobs(const Converter& converter, Store& store, JobFee
     submission.checkpoint = *std::move(checkpoint);
     feeds.Open(job.id(), job.completed_iterations());
     submission.job = std::move(job);
-    scheduler.Submit(std::move(submission));
+    submissions.push_back(std::move(submission));
   }
+  // Together, so that the oldest does not begin before the first in the queue has come.
+  scheduler.Submit(std::move(submissions));
   return live;
 }
 

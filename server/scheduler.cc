@@ -63,23 +63,12 @@ class SchedulerImpl final : public Scheduler {
 
   ~SchedulerImpl() override { Stop(absl::InfiniteFuture()); }
 
-  void Submit(Submission submission) override {
-    auto live = std::make_unique<LiveJob>();
-    const v1::Job& job = submission.job;
-    live->share = {.client = job.client(),
-                   .weight = PriorityWeight(PriorityOf(job.spec())),
-                   .cost = static_cast<int>(std::min(StepRows(submission.spec), kMaxCost))};
-    if (job.spec().has_deadline()) live->deadline = ToTime(job.spec().deadline());
-    live->run_seconds_before = job.run_seconds();
-    live->held = !RunsHere(job);
-    if (!submission.stored) live->unsaved_state = job;
-    live->job = std::move(submission.job);
-    live->spec = std::move(submission.spec);
-    live->checkpoint = std::move(submission.checkpoint);
-    live->traceparent = LogScope::Current().traceparent;
-    if (live->job.state() == v1::Job::QUEUED) JoinQueue(*live);
-    mailbox_.Post(std::move(live));
+  void Submit(std::vector<Submission> submissions) override {
+    std::vector<std::unique_ptr<LiveJob>> lives;
+    for (Submission& submission : submissions) lives.push_back(MakeLive(std::move(submission)));
+    mailbox_.Post(std::move(lives));
   }
+  using Scheduler::Submit;
 
   void Cancel(const std::string& id, JobDone done) override {
     mailbox_.Post(Mail::Request{Mail::Wish::kCancel, id, std::move(done)});
@@ -119,10 +108,14 @@ class SchedulerImpl final : public Scheduler {
     return made_;
   }
 
-  bool Stop(absl::Time deadline) override {
+  void StopRounds() override {
     mailbox_.Close();
     // Also while a step that takes too long for the drain is still under way.
     ledger_.Close();
+  }
+
+  bool Stop(absl::Time deadline) override {
+    StopRounds();
     if (!stopped_.WaitForNotificationWithDeadline(deadline)) return false;
     absl::MutexLock lock(&join_mutex_);
     if (thread_.joinable()) thread_.join();
@@ -136,8 +129,27 @@ class SchedulerImpl final : public Scheduler {
     return job.model_fingerprint() == model().fingerprint();
   }
 
-  void JoinQueue(const LiveJob& live) {
-    if (!live.held) queue_.Join(live.job, live.rows_left());
+  // Its job waits in the queue already, unless it is held.
+  std::unique_ptr<LiveJob> MakeLive(Submission submission) {
+    auto live = std::make_unique<LiveJob>();
+    const v1::Job& job = submission.job;
+    live->share = {.client = job.client(),
+                   .weight = PriorityWeight(PriorityOf(job.spec())),
+                   .cost = static_cast<int>(std::min(StepRows(submission.spec), kMaxCost))};
+    if (job.spec().has_deadline()) live->deadline = ToTime(job.spec().deadline());
+    live->run_seconds_before = job.run_seconds();
+    live->held = !RunsHere(job);
+    if (!submission.stored) live->unsaved_state = job;
+    live->job = std::move(submission.job);
+    live->spec = std::move(submission.spec);
+    live->checkpoint = std::move(submission.checkpoint);
+    live->traceparent = LogScope::Current().traceparent;
+    if (live->job.state() == v1::Job::QUEUED) JoinQueue(*live, submission.had_place);
+    return live;
+  }
+
+  void JoinQueue(const LiveJob& live, bool had_place = false) {
+    if (!live.held) queue_.Join(live.job, live.rows_left(), had_place);
   }
 
   // Everything below runs on the model's thread.

@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -70,9 +71,17 @@ class Scheduler {
     // Whether the store has the job's row as it is here; it gets it, otherwise, as soon as it takes
     // it.
     bool stored = true;
+    // Whether it had a place when the last server ended: then it is the next to get one.
+    bool had_place = false;
   };
-  // Queues the job; one that is PAUSED, or of another model, is held.
-  virtual void Submit(Submission submission) = 0;
+  // Queues the jobs, all before one of them begins; those that are PAUSED, or of another model, are
+  // held.
+  virtual void Submit(std::vector<Submission> submissions) = 0;
+  void Submit(Submission submission) {
+    std::vector<Submission> one;
+    one.push_back(std::move(submission));
+    Submit(std::move(one));
+  }
 
   // Each changes a live job's state after its step under way; `done` gets the job once that is
   // persisted. NOT_FOUND when no such job is live, UNAVAILABLE when the scheduler stops first.
@@ -111,8 +120,10 @@ class Scheduler {
   // stopped.
   virtual absl::Status WaitUntilReady() = 0;
 
-  // Finishes and persists the round under way, answers every waiting call and joins the thread. No
-  // job is to blame for what ends the process from now on.
+  // No round begins any more, and no job is to blame for what ends the process from now on. Takes
+  // nothing but a write to the store; Stop() begins with it. Idempotent.
+  virtual void StopRounds() = 0;
+  // Finishes and persists the round under way, answers every waiting call and joins the thread.
   // False when the round takes longer than until `deadline`; it then still goes on. Idempotent.
   virtual bool Stop(absl::Time deadline = absl::InfiniteFuture()) = 0;
 };

@@ -202,6 +202,10 @@ class ServerImpl final : public Server {
     return absl::OkStatus();
   }
 
+  void StopRounds() override {
+    if (scheduler_ != nullptr) scheduler_->StopRounds();
+  }
+
   bool Drain() override {
     const absl::Time end = absl::Now() + options_.drain_timeout;
     serving_ = false;

@@ -25,6 +25,9 @@ class Server {
   // Loads the model, continues unfinished jobs and begins to serve.
   virtual absl::Status Serve() = 0;
 
+  // No step begins any more, and no job is to blame if the process ends now. Drain() follows.
+  virtual void StopRounds() = 0;
+
   // Refuses new work, lets the step under way finish and be persisted, ends the streams with
   // UNAVAILABLE and the calls after a grace. False when the step took longer than the options'
   // drain timeout: the process must then exit at once, without destroying the server.

@@ -30,6 +30,12 @@ class CrashTest : public SchedulerTest {
     return job.id();
   }
 
+  int Position(const std::string& id) {
+    v1::Job job = Get(id);
+    scheduler_->Describe(job);
+    return job.queue_position();
+  }
+
   // The rounds of the scheduler's own.
   Rounds RoundsSince(size_t before) {
     const Rounds all = store_->rounds();
@@ -48,6 +54,22 @@ TEST_F(CrashTest, WhoIsAtWorkIsNotedBeforeAndForgottenAfter) {
   EXPECT_TRUE(store_->NotedRound()->empty());
   EXPECT_EQ(Get(first).attempts(), 1);
   EXPECT_EQ(Get(first).crashes(), 0);
+}
+
+TEST_F(CrashTest, WhoHadAPlaceHasItAgain) {
+  options_.max_active_jobs = 1;
+  const std::string older = Leave(v1::Job::QUEUED);
+  const std::string active = Leave(v1::Job::RUNNING);
+  Start();
+  ASSERT_TRUE(Recover().ok());
+  EXPECT_EQ(Position(active), 1);
+  EXPECT_EQ(Position(older), 2);
+  OpenGate();
+  WaitForEnd(older);
+  std::vector<std::string> order;
+  for (const auto& [id, index] : store_->appended()) order.push_back(id);
+  EXPECT_EQ(order, (std::vector<std::string>{active, active, active, active, active, older, older,
+                                             older, older, older}));
 }
 
 TEST_F(CrashTest, AStepDoesNotBeginUnlessItIsNoted) {
