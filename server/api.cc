@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -48,29 +49,26 @@ absl::StatusOr<v1::Job> Api::Find(const CallContext& context, const std::string&
   return FindJob(store_, context, id);
 }
 
-bool Api::IsRepeat(const std::string& client, const std::string& request_id) const {
-  if (request_id.empty()) return false;
-  const absl::StatusOr<bool> repeat = store_.HasRequest(client, request_id);
-  return repeat.ok() && *repeat;
-}
-
-absl::Status Api::CheckRoom(const std::string& client, const std::string& request_id) const {
-  absl::Status room = storage_.Admit();
-  return room.ok() || IsRepeat(client, request_id) ? absl::OkStatus() : room;
-}
-
 absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
                                        const v1::CreateJobRequest& request) {
   if (draining_) return ShuttingDown();
   const std::string request_id = absl::AsciiStrToLower(request.request_id());
-  const auto is_repeat = [&] { return IsRepeat(context.client, request_id); };
+  const std::string request_bytes = request.spec().SerializeAsString();
+  if (!request_id.empty() && !request.validate_only()) {
+    // It was good when its job was made, whatever has become of limits, model and deadline since.
+    absl::StatusOr<std::optional<v1::Job>> earlier =
+        store_.FindRepeat(context.client, request_id, request_bytes);
+    if (absl::IsAlreadyExists(earlier.status())) return RequestIdReused(request.request_id());
+    if (!earlier.ok()) return earlier.status();
+    if (earlier->has_value()) return **std::move(earlier);
+  }
   v1::CreateJobRequest complete = request;
-  absl::Status initial = TakeInitialJob(store_, context, limits_, converter_.model().fingerprint(),
-                                        is_repeat, complete);
+  absl::Status initial =
+      TakeInitialJob(store_, context, limits_, converter_.model().fingerprint(), complete);
   if (!initial.ok()) return initial;
-  absl::StatusOr<SearchSpec> spec = CheckJobRequest(complete, converter_, limits_, is_repeat);
+  absl::StatusOr<SearchSpec> spec = CheckJobRequest(complete, converter_, limits_);
   if (!spec.ok()) return spec.status();
-  if (absl::Status room = CheckRoom(context.client, request_id); !room.ok()) return room;
+  if (absl::Status room = storage_.Admit(); !room.ok()) return room;
 
   v1::Job job;
   job.set_client(context.client);
@@ -85,15 +83,10 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
 
   job.set_id(NewJobId());
   feeds_.Open(job.id(), /*published=*/0);
-  absl::StatusOr<Store::Created> created = store_.CreateJob(
-      job, request_id, request.spec().SerializeAsString(), limits_.waiting_jobs_per_client);
+  absl::StatusOr<Store::Created> created =
+      store_.CreateJob(job, request_id, request_bytes, limits_.waiting_jobs_per_client);
   if (!created.ok() || !created->is_new) feeds_.Close(job.id());
-  if (absl::IsAlreadyExists(created.status())) {
-    return MakeError(absl::StatusCode::kAlreadyExists,
-                     absl::StrCat("request_id \"", request.request_id(),
-                                  "\" was used for another request; take a new UUID"),
-                     "REQUEST_ID_REUSED", {{"request_id", request.request_id()}});
-  }
+  if (absl::IsAlreadyExists(created.status())) return RequestIdReused(request.request_id());
   if (absl::IsOutOfRange(created.status())) {
     return TooManyWaiting(context, limits_.waiting_jobs_per_client);
   }

@@ -86,10 +86,6 @@ class Api {
  private:
   // Of a list, as it is asked for.
   static int PageSize(int asked, FieldViolations& violations);
-  // Whether the client has made a job under this id.
-  bool IsRepeat(const std::string& client, const std::string& request_id) const;
-  // OK when there is room for a new job, or when the request made one before.
-  absl::Status CheckRoom(const std::string& client, const std::string& request_id) const;
   // The job, if the caller may know of it.
   absl::StatusOr<v1::Job> Find(const CallContext& context, const std::string& id) const;
   // Has `ask` take the job `id` to the state `wanted`; FAILED_PRECONDITION when it has ended.

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,13 +63,15 @@ class ForwardingStore : public Store {
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
     return store_->CountJobs();
   }
-  absl::StatusOr<bool> HasRequest(const std::string& client,
-                                  const std::string& request_id) const override {
-    return store_->HasRequest(client, request_id);
+  absl::StatusOr<std::optional<v1::Job>> FindRepeat(const std::string& client,
+                                                    const std::string& request_id,
+                                                    const std::string& request) const override {
+    return store_->FindRepeat(client, request_id, request);
   }
-  absl::StatusOr<bool> HasSweepRequest(const std::string& client,
-                                       const std::string& request_id) const override {
-    return store_->HasSweepRequest(client, request_id);
+  absl::StatusOr<std::optional<v1::Sweep>> FindSweepRepeat(
+      const std::string& client, const std::string& request_id,
+      const std::string& request) const override {
+    return store_->FindSweepRepeat(client, request_id, request);
   }
   absl::StatusOr<int64_t> UsedBytes() const override { return store_->UsedBytes(); }
   absl::Status PutVector(const StoredVector& vector, const std::string& client,

@@ -25,8 +25,7 @@ int PointOf(int i, int slots, int points) {
 }  // namespace
 
 absl::Status TakeInitialJob(const Store& store, const CallContext& context, const Limits& limits,
-                            const std::string& model_fingerprint,
-                            const std::function<bool()>& is_repeat, v1::CreateJobRequest& request) {
+                            const std::string& model_fingerprint, v1::CreateJobRequest& request) {
   if (request.spec().initial_job().empty()) return absl::OkStatus();
   v1::JobSpec& spec = *request.mutable_spec();
   const std::string id = spec.initial_job();
@@ -36,9 +35,7 @@ absl::Status TakeInitialJob(const Store& store, const CallContext& context, cons
   }
   const absl::StatusOr<v1::Job> job = FindJob(store, context, id);
   if (absl::IsNotFound(job.status())) {
-    if (!is_repeat()) return Bad(absl::StrCat(named, "but there is no such job"));
-    spec.clear_initial_job();
-    return absl::OkStatus();
+    return Bad(absl::StrCat(named, "but there is no such job"));
   }
   if (!job.ok()) return job.status();
   if (job->model_fingerprint() != model_fingerprint) {

@@ -2,8 +2,6 @@
 #ifndef EPO_SERVER_INITIAL_JOB_H_
 #define EPO_SERVER_INITIAL_JOB_H_
 
-#include <functional>
-
 #include "absl/status/status.h"
 #include "epo/v1/service.pb.h"
 #include "server/call_context.h"
@@ -16,11 +14,8 @@ namespace epo {
 // initial_prompts: one a slot, from the smallest cross-entropy to the largest, repeated where the
 // frontier has fewer points than there are slots, evenly chosen where it has more. INVALID_ARGUMENT
 // when there is no such job that the caller may know of, or none whose frontier would do.
-// `is_repeat`, called only when there is no such job, says whether the request was accepted before:
-// the job may have been deleted since.
 absl::Status TakeInitialJob(const Store& store, const CallContext& context, const Limits& limits,
-                            const std::string& model_fingerprint,
-                            const std::function<bool()>& is_repeat, v1::CreateJobRequest& request);
+                            const std::string& model_fingerprint, v1::CreateJobRequest& request);
 
 }  // namespace epo
 

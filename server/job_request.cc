@@ -51,27 +51,24 @@ void CheckRequestId(const std::string& request_id, FieldViolations& violations) 
 }
 
 SearchSpec CheckJobSpec(const v1::JobSpec& spec, const std::string& path,
-                        const Converter& converter, const Limits& limits,
-                        const std::function<bool()>& is_repeat, FieldViolations& violations) {
+                        const Converter& converter, const Limits& limits, FieldViolations& violations) {
   const size_t before = violations.size();
   CheckJobTexts(spec, path, limits, violations);
   if (violations.size() > before) return {};
   SearchSpec search = converter.ParseSpec(spec, path, violations);
   CheckSearch(search.options, path, limits, violations);
   CheckContexts(search.objective, search.options.tokens, path + ".contexts", limits, violations);
-  // A repeat gets its job, whose deadline may have passed since.
-  if (spec.has_deadline() && !is_repeat()) CheckDeadline(spec, path, violations);
+  if (spec.has_deadline()) CheckDeadline(spec, path, violations);
   return search;
 }
 
 absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
-                                           const Converter& converter, const Limits& limits,
-                                           const std::function<bool()>& is_repeat) {
+                                           const Converter& converter, const Limits& limits) {
   FieldViolations violations;
   CheckRequestId(request.request_id(), violations);
   SearchSpec spec;
   if (request.has_spec()) {
-    spec = CheckJobSpec(request.spec(), "spec", converter, limits, is_repeat, violations);
+    spec = CheckJobSpec(request.spec(), "spec", converter, limits, violations);
   } else {
     violations.push_back({"spec", "is required"});
   }

@@ -2,7 +2,6 @@
 #ifndef EPO_SERVER_JOB_REQUEST_H_
 #define EPO_SERVER_JOB_REQUEST_H_
 
-#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -13,18 +12,16 @@
 namespace epo {
 
 // The search that `request` asks for; INVALID_ARGUMENT with every bad field, see InvalidFields().
-// `is_repeat`, called only when the request has a deadline, says whether it was accepted before: a
-// deadline that has passed since is then no fault. Thread-safe.
+// Thread-safe.
 absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
-                                           const Converter& converter, const Limits& limits,
-                                           const std::function<bool()>& is_repeat);
+                                           const Converter& converter, const Limits& limits);
 
 // The parts of it: each adds what is wrong to `violations`.
 void CheckRequestId(const std::string& request_id, FieldViolations& violations);
 // The search of `spec`, which stands under `path` in the request; valid only if nothing was added.
 SearchSpec CheckJobSpec(const v1::JobSpec& spec, const std::string& path,
                         const Converter& converter, const Limits& limits,
-                        const std::function<bool()>& is_repeat, FieldViolations& violations);
+                        FieldViolations& violations);
 
 }  // namespace epo
 

@@ -62,6 +62,11 @@ std::string RequestKey(const std::string& client, const std::string& request_id)
   return absl::StrCat(client, "/", request_id);
 }
 
+absl::Status RequestIdTaken(const std::string& request_key, const std::string& what) {
+  return absl::AlreadyExistsError(absl::StrCat("request_id: ", request_key,
+                                               " was used for another request, that of ", what));
+}
+
 std::optional<int64_t> FindJobSeq(SqliteConnection& connection, const std::string& id) {
   SqliteQuery query = connection.Query("SELECT seq FROM jobs WHERE id = ?");
   query.BindText(1, id);

@@ -26,6 +26,9 @@ absl::StatusOr<int64_t> ParsePageToken(const std::string& kind, const std::strin
 // Makes a request id unique among its client's. No client's name holds a slash.
 std::string RequestKey(const std::string& client, const std::string& request_id);
 
+// ALREADY_EXISTS: the id behind `request_key` was used for another request, which made `what`.
+absl::Status RequestIdTaken(const std::string& request_key, const std::string& what);
+
 // The key of a job's rows in the other tables.
 std::optional<int64_t> FindJobSeq(SqliteConnection& connection, const std::string& id);
 

@@ -79,6 +79,19 @@ absl::Status SqliteStore::Damaged(const std::string& operation) const {
       absl::StrCat("cannot ", operation, " in ", file_.string(), ": the stored bytes are damaged"));
 }
 
+absl::StatusOr<std::optional<v1::Job>> SqliteStore::EarlierJob(SqliteConnection& connection,
+                                                               const std::string& operation,
+                                                               const std::string& request_key,
+                                                               const std::string& request) const {
+  SqliteQuery earlier = connection.Query("SELECT request, job FROM jobs WHERE request_id = ?");
+  if (!earlier.BindText(1, request_key).Next()) return std::nullopt;
+  v1::Job job;
+  if (!job.ParseFromString(earlier.Blob(1))) return Damaged(operation);
+  if (earlier.Blob(0) != request)
+    return RequestIdTaken(request_key, absl::StrCat("job ", job.id()));
+  return job;
+}
+
 absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
                                                       const std::string& request_id,
                                                       const std::string& request, int max_waiting) {
@@ -86,14 +99,12 @@ absl::StatusOr<Store::Created> SqliteStore::CreateJob(const v1::Job& job,
   const std::string request_key = RequestKey(job.client(), request_id);
   Created created{job, true};
   absl::Status status = Write(operation, Durability::kPowerLoss, [&](SqliteConnection& connection) {
-    SqliteQuery earlier = connection.Query("SELECT request, job FROM jobs WHERE request_id = ?");
-    if (earlier.BindText(1, request_key).Next()) {
-      created.is_new = false;
-      if (!created.job.ParseFromString(earlier.Blob(1))) return Damaged(operation);
-      if (earlier.Blob(0) == request) return absl::OkStatus();
-      return absl::AlreadyExistsError(absl::StrCat("request_id: ", request_id,
-                                                   " was used for another request, that of job ",
-                                                   created.job.id()));
+    absl::StatusOr<std::optional<v1::Job>> earlier =
+        EarlierJob(connection, operation, request_key, request);
+    if (!earlier.ok()) return earlier.status();
+    if (earlier->has_value()) {
+      created = {**std::move(earlier), false};
+      return absl::OkStatus();
     }
     if (FindJobSeq(connection, job.id())) {
       return absl::AlreadyExistsError(absl::StrCat("job ", job.id(), " exists"));
@@ -321,12 +332,12 @@ absl::StatusOr<std::map<v1::Job::State, int64_t>> SqliteStore::CountJobs() const
   });
 }
 
-absl::StatusOr<bool> SqliteStore::HasRequest(const std::string& client,
-                                             const std::string& request_id) const {
-  return Read("find a request", [&](SqliteConnection& connection) -> absl::StatusOr<bool> {
-    return connection.Query("SELECT 1 FROM jobs WHERE request_id = ?")
-        .BindText(1, RequestKey(client, request_id))
-        .Next();
+absl::StatusOr<std::optional<v1::Job>> SqliteStore::FindRepeat(const std::string& client,
+                                                               const std::string& request_id,
+                                                               const std::string& request) const {
+  const std::string operation = "find an earlier request";
+  return Read(operation, [&](SqliteConnection& connection) {
+    return EarlierJob(connection, operation, RequestKey(client, request_id), request);
   });
 }
 
@@ -387,7 +398,9 @@ absl::StatusOr<int64_t> SqliteStore::UsedBytes() const {
     query.Next();
     std::error_code error;
     const auto log = std::filesystem::file_size(file_.string() + "-wal", error);
-    return query.Int(0) + (error ? 0 : static_cast<int64_t>(log));
+    // What it may keep when all is merged says nothing of the jobs.
+    return query.Int(0) +
+           (error ? 0 : std::max<int64_t>(static_cast<int64_t>(log) - kMaxIdleLogBytes, 0));
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -50,11 +51,13 @@ class SqliteStore final : public Store {
   absl::StatusOr<std::vector<v1::Job>> UnfinishedJobs() const override;
   absl::StatusOr<std::vector<std::string>> NotedRound() const override;
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override;
-  absl::StatusOr<bool> HasRequest(const std::string& client,
-                                  const std::string& request_id) const override;
+  absl::StatusOr<std::optional<v1::Job>> FindRepeat(const std::string& client,
+                                                    const std::string& request_id,
+                                                    const std::string& request) const override;
   absl::StatusOr<StoredVector> GetVectorRow(const std::string& name, int row) const override;
-  absl::StatusOr<bool> HasSweepRequest(const std::string& client,
-                                       const std::string& request_id) const override;
+  absl::StatusOr<std::optional<v1::Sweep>> FindSweepRepeat(
+      const std::string& client, const std::string& request_id,
+      const std::string& request) const override;
   absl::StatusOr<int64_t> UsedBytes() const override;
   absl::StatusOr<std::string> GetCheckpoint(const std::string& id) const override;
   absl::StatusOr<std::vector<v1::Step>> GetSteps(const std::string& id, int first,
@@ -83,6 +86,15 @@ class SqliteStore final : public Store {
                                                 const std::string& id, int first, int limit,
                                                 Decode decode) const;
   absl::Status Damaged(const std::string& operation) const;
+  // What FindRepeat() and FindSweepRepeat() give, in a transaction.
+  absl::StatusOr<std::optional<v1::Job>> EarlierJob(SqliteConnection& connection,
+                                                    const std::string& operation,
+                                                    const std::string& request_key,
+                                                    const std::string& request) const;
+  absl::StatusOr<std::optional<v1::Sweep>> EarlierSweep(SqliteConnection& connection,
+                                                        const std::string& operation,
+                                                        const std::string& request_key,
+                                                        const std::string& request) const;
   // Gives free pages back to the file system, a few a transaction.
   void Shrink();
 

@@ -1,5 +1,6 @@
 // SqliteStore's sweeps.
 #include <limits>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "server/sqlite_rows.h"
@@ -26,6 +27,20 @@ bool AddJobs(SqliteConnection& connection, int64_t seq, v1::Sweep& sweep) {
 
 }  // namespace
 
+absl::StatusOr<std::optional<v1::Sweep>> SqliteStore::EarlierSweep(
+    SqliteConnection& connection, const std::string& operation, const std::string& request_key,
+    const std::string& request) const {
+  SqliteQuery earlier =
+      connection.Query("SELECT seq, request, sweep FROM sweeps WHERE request_id = ?");
+  if (!earlier.BindText(1, request_key).Next()) return std::nullopt;
+  v1::Sweep sweep;
+  if (!sweep.ParseFromString(earlier.Blob(2)) || !AddJobs(connection, earlier.Int(0), sweep)) {
+    return Damaged(operation);
+  }
+  if (earlier.Blob(1) != request) return RequestIdTaken(request_key, sweep.id());
+  return sweep;
+}
+
 absl::StatusOr<Store::CreatedSweep> SqliteStore::CreateSweep(const v1::Sweep& sweep,
                                                              const std::vector<v1::Job>& jobs,
                                                              const std::string& request_id,
@@ -35,20 +50,12 @@ absl::StatusOr<Store::CreatedSweep> SqliteStore::CreateSweep(const v1::Sweep& sw
   const std::string request_key = RequestKey(sweep.client(), request_id);
   CreatedSweep created{sweep, true};
   absl::Status status = Write(operation, Durability::kPowerLoss, [&](SqliteConnection& connection) {
-    {
-      SqliteQuery earlier =
-          connection.Query("SELECT seq, request, sweep FROM sweeps WHERE request_id = ?");
-      if (earlier.BindText(1, request_key).Next()) {
-        created.is_new = false;
-        if (!created.sweep.ParseFromString(earlier.Blob(2)) ||
-            !AddJobs(connection, earlier.Int(0), created.sweep)) {
-          return Damaged(operation);
-        }
-        if (earlier.Blob(1) == request) return absl::OkStatus();
-        return absl::AlreadyExistsError(absl::StrCat("request_id: ", request_id,
-                                                     " was used for another request, that of ",
-                                                     created.sweep.id()));
-      }
+    absl::StatusOr<std::optional<v1::Sweep>> earlier =
+        EarlierSweep(connection, operation, request_key, request);
+    if (!earlier.ok()) return earlier.status();
+    if (earlier->has_value()) {
+      created = {**std::move(earlier), false};
+      return absl::OkStatus();
     }
     if (CountWaiting(connection, sweep.client()) + static_cast<int64_t>(jobs.size()) >
         max_waiting) {
@@ -151,12 +158,11 @@ absl::StatusOr<std::vector<v1::Job>> SqliteStore::SweepJobs(const std::string& i
   });
 }
 
-absl::StatusOr<bool> SqliteStore::HasSweepRequest(const std::string& client,
-                                                  const std::string& request_id) const {
-  return Read("find a request", [&](SqliteConnection& connection) -> absl::StatusOr<bool> {
-    return connection.Query("SELECT 1 FROM sweeps WHERE request_id = ?")
-        .BindText(1, RequestKey(client, request_id))
-        .Next();
+absl::StatusOr<std::optional<v1::Sweep>> SqliteStore::FindSweepRepeat(
+    const std::string& client, const std::string& request_id, const std::string& request) const {
+  const std::string operation = "find an earlier request";
+  return Read(operation, [&](SqliteConnection& connection) {
+    return EarlierSweep(connection, operation, RequestKey(client, request_id), request);
   });
 }
 

@@ -103,6 +103,14 @@ absl::Status SweepNotFound(std::string_view id) {
                    {{"id", std::string(id)}});
 }
 
+absl::Status RequestIdReused(std::string_view request_id) {
+  const std::string id(request_id);
+  return MakeError(
+      absl::StatusCode::kAlreadyExists,
+      absl::StrCat("request_id \"", id, "\" was used for another request; take a new UUID"),
+      "REQUEST_ID_REUSED", {{"request_id", id}});
+}
+
 absl::Status ShuttingDown() {
   return WithRetry(
       MakeError(absl::StatusCode::kUnavailable, "the server is shutting down", "SHUTTING_DOWN"),

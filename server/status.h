@@ -36,6 +36,9 @@ absl::Status WithRetry(absl::Status status, absl::Duration delay);
 absl::Status JobNotFound(std::string_view id);
 absl::Status SweepNotFound(std::string_view id);
 
+// ALREADY_EXISTS for a request_id that another request has taken.
+absl::Status RequestIdReused(std::string_view request_id);
+
 // UNAVAILABLE, with RetryInfo, for what comes while the server drains.
 absl::Status ShuttingDown();
 

@@ -139,14 +139,17 @@ class Store {
   virtual absl::StatusOr<std::vector<std::string>> NotedRound() const = 0;
   // How many jobs are in each state; a state without jobs may be left out.
   virtual absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const = 0;
-  // Whether CreateJob() would take a request under this id for a repeat.
-  virtual absl::StatusOr<bool> HasRequest(const std::string& client,
-                                          const std::string& request_id) const = 0;
+  // The job that CreateJob() would answer this request with as a repeat; none for a new request_id;
+  // ALREADY_EXISTS for one that another request has taken.
+  virtual absl::StatusOr<std::optional<v1::Job>> FindRepeat(const std::string& client,
+                                                            const std::string& request_id,
+                                                            const std::string& request) const = 0;
   // The same for CreateSweep().
-  virtual absl::StatusOr<bool> HasSweepRequest(const std::string& client,
-                                               const std::string& request_id) const = 0;
+  virtual absl::StatusOr<std::optional<v1::Sweep>> FindSweepRepeat(
+      const std::string& client, const std::string& request_id,
+      const std::string& request) const = 0;
   // Bytes that the stored jobs take: of the file, without the pages that deleted jobs have left for
-  // new ones, and of what is not yet merged into it.
+  // new ones, and of a log of writes that has grown beyond what it may always have.
   virtual absl::StatusOr<int64_t> UsedBytes() const = 0;
   // Persists an uploaded vector, surviving power loss, as the client's; nothing happens when there
   // is one of its name. OUT_OF_RANGE when the client has `max_vectors` already.

@@ -128,8 +128,7 @@ void CheckSize(const v1::SweepSpec& spec, const Limits& limits, FieldViolations&
 
 // What all jobs have in common.
 SearchSpec CheckBase(const v1::SweepSpec& spec, const v1::Objective& any,
-                     const Converter& converter, const Limits& limits,
-                     const std::function<bool()>& is_repeat, FieldViolations& violations) {
+                     const Converter& converter, const Limits& limits, FieldViolations& violations) {
   if (spec.job().has_objective()) {
     violations.push_back({"spec.job.objective", "leave it out; give spec.objectives"});
   }
@@ -143,7 +142,7 @@ SearchSpec CheckBase(const v1::SweepSpec& spec, const v1::Objective& any,
   job.clear_initial_job();
   *job.mutable_objective() = any;
   FieldViolations found;
-  SearchSpec base = CheckJobSpec(job, "spec.job", converter, limits, is_repeat, found);
+  SearchSpec base = CheckJobSpec(job, "spec.job", converter, limits, found);
   for (FieldViolation& violation : found) {
     // It is checked at its own place.
     if (absl::StartsWith(violation.field, "spec.job.objective")) continue;
@@ -208,8 +207,7 @@ SearchSpec SweepPlan::Search(size_t index) const {
 }
 
 absl::StatusOr<SweepPlan> CheckSweepRequest(const v1::CreateSweepRequest& request,
-                                            const Converter& converter, const Limits& limits,
-                                            const std::function<bool()>& is_repeat) {
+                                            const Converter& converter, const Limits& limits) {
   FieldViolations violations;
   CheckRequestId(request.request_id(), violations);
   if (!request.has_spec()) {
@@ -225,7 +223,7 @@ absl::StatusOr<SweepPlan> CheckSweepRequest(const v1::CreateSweepRequest& reques
   // What is too much, or no range, is not expanded.
   const bool expandable = violations.size() == before;
   SweepPlan plan;
-  plan.base = CheckBase(spec, AnyOf(spec), converter, limits, is_repeat, violations);
+  plan.base = CheckBase(spec, AnyOf(spec), converter, limits, violations);
   if (expandable) Expand(spec, converter, limits, plan, violations);
   if (!violations.empty()) return InvalidFields(violations);
   plan.seeds.assign(spec.seeds().begin(), spec.seeds().end());

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,10 +28,9 @@ struct SweepPlan {
 };
 
 // The sweep that `request` asks for; INVALID_ARGUMENT with every bad field, see InvalidFields(),
-// and nothing expanded that is over a limit. `is_repeat` as for CheckJobRequest(). Thread-safe.
+// and nothing expanded that is over a limit. Thread-safe.
 absl::StatusOr<SweepPlan> CheckSweepRequest(const v1::CreateSweepRequest& request,
-                                            const Converter& converter, const Limits& limits,
-                                            const std::function<bool()>& is_repeat);
+                                            const Converter& converter, const Limits& limits);
 
 }  // namespace epo
 

@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -87,14 +88,17 @@ absl::StatusOr<v1::Sweep> Api::CreateSweep(const CallContext& context,
                                            const v1::CreateSweepRequest& request) {
   if (draining_) return ShuttingDown();
   const std::string request_id = absl::AsciiStrToLower(request.request_id());
-  const auto is_repeat = [&] {
-    if (request_id.empty()) return false;
-    const absl::StatusOr<bool> repeat = store_.HasSweepRequest(context.client, request_id);
-    return repeat.ok() && *repeat;
-  };
-  const absl::StatusOr<SweepPlan> plan = CheckSweepRequest(request, converter_, limits_, is_repeat);
+  const std::string request_bytes = request.spec().SerializeAsString();
+  if (!request_id.empty()) {
+    absl::StatusOr<std::optional<v1::Sweep>> earlier =
+        store_.FindSweepRepeat(context.client, request_id, request_bytes);
+    if (absl::IsAlreadyExists(earlier.status())) return RequestIdReused(request.request_id());
+    if (!earlier.ok()) return earlier.status();
+    if (earlier->has_value()) return **std::move(earlier);
+  }
+  const absl::StatusOr<SweepPlan> plan = CheckSweepRequest(request, converter_, limits_);
   if (!plan.ok()) return plan.status();
-  if (absl::Status room = storage_.Admit(); !room.ok() && !is_repeat()) return room;
+  if (absl::Status room = storage_.Admit(); !room.ok()) return room;
 
   const v1::Sweep sweep = NewSweep(context, request.spec(), *plan, converter_.model());
   std::vector<v1::Job> jobs = NewJobs(sweep, *plan);
@@ -103,8 +107,8 @@ absl::StatusOr<v1::Sweep> Api::CreateSweep(const CallContext& context,
     // So that CancelSweep() finds either no sweep or all of its jobs with the scheduler.
     absl::MutexLock lock(&new_sweeps_mutex_);
     for (const v1::Job& job : jobs) feeds_.Open(job.id(), /*published=*/0);
-    created = store_.CreateSweep(sweep, jobs, request_id, request.spec().SerializeAsString(),
-                                 limits_.waiting_jobs_per_client);
+    created =
+        store_.CreateSweep(sweep, jobs, request_id, request_bytes, limits_.waiting_jobs_per_client);
     const bool is_new = created.ok() && created->is_new;
     for (size_t i = 0; i < jobs.size(); ++i) {
       if (is_new) {
@@ -114,12 +118,7 @@ absl::StatusOr<v1::Sweep> Api::CreateSweep(const CallContext& context,
       }
     }
   }
-  if (absl::IsAlreadyExists(created.status())) {
-    return MakeError(absl::StatusCode::kAlreadyExists,
-                     absl::StrCat("request_id \"", request.request_id(),
-                                  "\" was used for another sweep; take a new UUID"),
-                     "REQUEST_ID_REUSED", {{"request_id", request.request_id()}});
-  }
+  if (absl::IsAlreadyExists(created.status())) return RequestIdReused(request.request_id());
   if (absl::IsOutOfRange(created.status())) {
     return TooManyWaiting(context, plan->jobs(), limits_.waiting_jobs_per_client);
   }

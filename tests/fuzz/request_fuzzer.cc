@@ -108,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   epo::v1::CreateJobRequest request;
   if (!request.ParseFromArray(data, static_cast<int>(size))) return 0;
   const Converter& converter = TinyConverter();
-  const auto spec = epo::CheckJobRequest(request, converter, {}, [] { return false; });
+  const auto spec = epo::CheckJobRequest(request, converter, {});
   if (!spec.ok()) {
     Require(spec.status().code() == absl::StatusCode::kInvalidArgument, spec.status().ToString());
     Require(epo::ToRpcStatus(spec.status()).ByteSizeLong() < 8192, "an error fits in trailers");

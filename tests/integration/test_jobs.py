@@ -181,6 +181,30 @@ def test_a_repeat_after_the_deadline_gets_the_first_job(server, stubs, tiny):
     assert refused(running.stub.CreateJob, request).code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_a_repeat_is_not_judged_by_what_the_server_allows_now(server, stubs, tiny, tmp_path):
+    running = server(tiny, state_dir=tmp_path / "state")
+    spec = stubs.job.JobSpec(iterations=2, tokens=6, population=2, children_per_parent=4, top_k=16)
+    spec.objective.neuron.layer = 2
+    request = stubs.service.CreateJobRequest(spec=spec, request_id=str(uuid.uuid4()))
+    job = running.stub.CreateJob(request, timeout=30)
+    ended = list(watch(running, stubs, job.id))[-1].ended
+    sweep = stubs.service.CreateSweepRequest(request_id=str(uuid.uuid4()))
+    sweep.spec.job.CopyFrom(spec)
+    sweep.spec.job.ClearField("objective")
+    sweep.spec.neurons.add(layer=2, first=0, last=1)
+    many = running.stub.CreateSweep(sweep, timeout=30)
+    running.stop()
+    running = server(tiny, "--max-children", "4", "--max-sweep-jobs", "1", state_dir=tmp_path / "state")
+    assert running.stub.CreateJob(request, timeout=30) == ended
+    assert running.stub.CreateSweep(sweep, timeout=30).id == many.id
+    request.spec.seed = 1
+    assert refused(running.stub.CreateJob, request).code() == grpc.StatusCode.ALREADY_EXISTS
+    for fresh in (request, sweep):
+        fresh.request_id = str(uuid.uuid4())
+    assert refused(running.stub.CreateJob, request).code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused(running.stub.CreateSweep, sweep).code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 @pytest.mark.parametrize(
     "flags, mentioned",
     [

@@ -150,13 +150,15 @@ class TellingStore : public Store {
   absl::StatusOr<std::map<v1::Job::State, int64_t>> CountJobs() const override {
     return std::map<v1::Job::State, int64_t>();
   }
-  absl::StatusOr<bool> HasRequest(const std::string& /*client*/,
-                                  const std::string& /*request_id*/) const override {
-    return false;
+  absl::StatusOr<std::optional<v1::Job>> FindRepeat(const std::string& /*client*/,
+                                                    const std::string& /*request_id*/,
+                                                    const std::string& /*request*/) const override {
+    return std::nullopt;
   }
-  absl::StatusOr<bool> HasSweepRequest(const std::string& /*client*/,
-                                       const std::string& /*request_id*/) const override {
-    return false;
+  absl::StatusOr<std::optional<v1::Sweep>> FindSweepRepeat(
+      const std::string& /*client*/, const std::string& /*request_id*/,
+      const std::string& /*request*/) const override {
+    return std::nullopt;
   }
   absl::StatusOr<int64_t> UsedBytes() const override { return 0; }
   absl::StatusOr<std::string> GetCheckpoint(const std::string& /*id*/) const override { return ""; }

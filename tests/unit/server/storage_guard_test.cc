@@ -64,12 +64,5 @@ TEST_F(StorageGuardTest, RefusesWhileTheStoreRefuses) {
   EXPECT_TRUE(guard.Admit().ok());
 }
 
-TEST_F(StorageGuardTest, KnowsRepeats) {
-  Create("a", v1::Job::QUEUED);
-  EXPECT_TRUE(store_->HasRequest("", "request-a").value());
-  EXPECT_FALSE(store_->HasRequest("", "request-b").value());
-  EXPECT_FALSE(store_->HasRequest("someone", "request-a").value());
-}
-
 }  // namespace
 }  // namespace epo

@@ -153,7 +153,7 @@ TEST_F(StoreTest, NothingOfASweepIsThereAfterAFailedCommit) {
   const auto expect_nothing = [&] {
     EXPECT_STATUS(kNotFound, "sweep-a", store_->GetSweep("sweep-a"));
     EXPECT_STATUS(kNotFound, "j0", store_->GetJob(jobs.front().id()));
-    EXPECT_FALSE(store_->HasSweepRequest("", "id").value());
+    EXPECT_FALSE(store_->FindSweepRepeat("", "id", "x")->has_value());
     EXPECT_EQ(Ids(store_->UnfinishedJobs().value()), (std::vector<std::string>{"a"}));
   };
   g_fail_syncs = true;

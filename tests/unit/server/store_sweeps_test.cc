@@ -92,9 +92,11 @@ TEST_F(StoreSweepsTest, ARepeatedRequestReturnsTheFirstSweep) {
   Open();
   const v1::Sweep sweep = MakeSweep("sweep-a", 2, 1, "ann");
   ASSERT_TRUE(CreateSweep(sweep, "id-1").ok());
-  EXPECT_TRUE(store_->HasSweepRequest("ann", "id-1").value());
-  EXPECT_FALSE(store_->HasSweepRequest("bob", "id-1").value());
-  EXPECT_FALSE(store_->HasRequest("ann", "id-1").value());
+  ExpectSame(store_->FindSweepRepeat("ann", "id-1", "sweep-a")->value(),
+             store_->GetSweep("sweep-a").value());
+  EXPECT_STATUS(kAlreadyExists, "sweep-a", store_->FindSweepRepeat("ann", "id-1", "other"));
+  EXPECT_FALSE(store_->FindSweepRepeat("bob", "id-1", "sweep-a")->has_value());
+  EXPECT_FALSE(store_->FindRepeat("ann", "id-1", "sweep-a")->has_value());
   v1::Sweep again = sweep;
   again.set_id("sweep-b");
   const auto repeated = store_->CreateSweep(again, MakeSweepJobs(again), "id-1", "sweep-a", 2);

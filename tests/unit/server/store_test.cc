@@ -43,7 +43,12 @@ TEST_F(StoreTest, ARepeatedRequestReturnsTheFirstJob) {
   EXPECT_FALSE(repeat.is_new);
   ExpectSame(repeat.job, running);
 
+  ExpectSame(store_->FindRepeat("", "id-1", request)->value(), running);
+  EXPECT_FALSE(store_->FindRepeat("", "id-2", request)->has_value());
+  EXPECT_FALSE(store_->FindRepeat("ann", "id-1", request)->has_value());
+
   EXPECT_STATUS(kAlreadyExists, "id-1", store_->CreateJob(MakeJob("b"), "id-1", "re", kNoLimit));
+  EXPECT_STATUS(kAlreadyExists, "id-1", store_->FindRepeat("", "id-1", "re"));
   EXPECT_STATUS(kNotFound, "b", store_->GetJob("b"));
   EXPECT_TRUE(store_->CreateJob(MakeJob("b"), "id-2", request, kNoLimit).value().is_new);
   // Without an id nothing is a repeat.
