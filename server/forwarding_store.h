@@ -35,6 +35,7 @@ class ForwardingStore : public Store {
                          const std::vector<v1::Job>& begun) override {
     return store_->NoteRound(ids, begun);
   }
+  absl::Status TryWrite() override { return store_->TryWrite(); }
   absl::Status AppendStep(const StepRecord& record) override { return store_->AppendStep(record); }
   absl::Status DeleteJob(const std::string& id) override { return store_->DeleteJob(id); }
   absl::Status DeleteSweep(const std::string& id) override { return store_->DeleteSweep(id); }

@@ -88,6 +88,16 @@ class MeteredStore final : public ForwardingStore {
     return status;
   }
 
+  absl::Status PutVector(const StoredVector& vector, const std::string& client,
+                         int max_vectors) override {
+    return Measure(Write::kVector, vector.values.size(),
+                   [&] { return ForwardingStore::PutVector(vector, client, max_vectors); });
+  }
+
+  absl::Status TryWrite() override {
+    return Measure(Write::kTry, 0, [&] { return ForwardingStore::TryWrite(); });
+  }
+
   absl::Status DeleteJob(const std::string& id) override {
     return Measure(Write::kDelete, 0, [&] { return ForwardingStore::DeleteJob(id); });
   }

@@ -259,7 +259,7 @@ Metrics::Metrics() : state_(std::make_unique<State>()) {
     s.AddMethod(method->name(), method->server_streaming());
   }
   s.AddMethod(kOther, /*streams=*/true);
-  for (const char* kind : {"create", "update", "step", "delete", "round"}) {
+  for (const char* kind : {"create", "update", "step", "delete", "round", "vector", "try"}) {
     const prometheus::Labels labels = {{"kind", kind}};
     s.writes.push_back({&s.commit_seconds.Add(labels, CommitSeconds()), &s.commit_bytes.Add(labels),
                         &s.refusals.Add(labels)});

@@ -71,7 +71,7 @@ class Metrics {
   void JobEnded(const v1::Job& job);
 
   // A write to the store was committed, or could not be. `bytes`: of the records that it carried.
-  enum class Write { kCreate, kUpdate, kStep, kDelete, kRound };
+  enum class Write { kCreate, kUpdate, kStep, kDelete, kRound, kVector, kTry };
   void StoreCommitted(Write write, double seconds, size_t bytes);
   void StoreRefused(Write write);
 

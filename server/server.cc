@@ -39,6 +39,7 @@
 #include "server/store.h"
 #include "server/stream_registry.h"
 #include "server/vectors.h"
+#include "server/watched_store.h"
 #include "server/worker_pool.h"
 
 namespace epo {
@@ -53,6 +54,7 @@ constexpr int kMinPingIntervalMs = 10'000;
 // What a drain leaves of its time to the streams' and calls' ends, at most half of it.
 constexpr absl::Duration kDrainGrace = absl::Seconds(5);
 constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
+constexpr absl::Duration kWriteRetry = absl::Seconds(1);
 constexpr absl::Duration kOpenRetry = absl::Seconds(1);
 
 // A name for grpc.health: NOT_SERVING while the store refuses writes. Reads go on meanwhile, so the
@@ -85,7 +87,8 @@ class ServerImpl final : public Server {
              std::unique_ptr<Security> security)
       : options_(options),
         security_(std::move(security)),
-        store_(MeterStore(std::move(store), metrics_)),
+        store_(std::make_unique<WatchedStore>(MeterStore(std::move(store), metrics_),
+                                              options.state_dir, kWriteRetry)),
         vectors_(*store_, options.limits),
         storage_(*store_, options.state_dir, options.storage),
         feeds_(pool_),
@@ -167,10 +170,11 @@ class ServerImpl final : public Server {
     scheduling.round_rows = model_->device() == "cpu" ? kRoundRowsCpu : kRoundRowsGpu;
     scheduling.metrics = &metrics_;
     metrics_.Serving(converter_->ToModelInfo(), scheduling.round_rows);
-    scheduling.store_writes = [this](const absl::Status& status) {
+    store_->Tell([this](const absl::Status& status) {
       storage_.SetWrites(status);
       grpc_->GetHealthCheckService()->SetServingStatus(kStoreHealth, status.ok());
-    };
+    });
+    scheduling.store_writes = [this](const absl::Status& status) { store_->SetJobWrites(status); };
     grpc_->GetHealthCheckService()->SetServingStatus(kStoreHealth, true);
     scheduling.max_active_jobs = options_.max_concurrent_jobs;
     // The other half is for what a round computes.
@@ -210,6 +214,7 @@ class ServerImpl final : public Server {
     const absl::Time end = absl::Now() + options_.drain_timeout;
     serving_ = false;
     grpc_->GetHealthCheckService()->SetServingStatus(false);
+    store_->Tell(nullptr);
     if (api_ != nullptr) api_->StartDrain();
     const bool stopped = scheduler_ == nullptr ||
                          scheduler_->Stop(end - std::min(kDrainGrace, options_.drain_timeout / 2));
@@ -246,7 +251,7 @@ class ServerImpl final : public Server {
   // Destroyed from the last to the first: calls use all that stands above them.
   Metrics metrics_;
   std::unique_ptr<Security> security_;
-  std::unique_ptr<Store> store_;
+  std::unique_ptr<WatchedStore> store_;
   Vectors vectors_;
   StorageGuard storage_;
   std::unique_ptr<RetentionSweeper> sweeper_;

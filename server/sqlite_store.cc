@@ -169,6 +169,16 @@ absl::Status SqliteStore::NoteRound(const std::vector<std::string>& ids,
   return status;
 }
 
+absl::Status SqliteStore::TryWrite() {
+  return Write("try a write", Durability::kPowerLoss, [](SqliteConnection& connection) {
+    // Its page is written whatever it was before.
+    SQLite::Database& database = connection.database();
+    const int64_t version = database.execAndGet("PRAGMA user_version").getInt64();
+    database.exec(absl::StrCat("PRAGMA user_version = ", version));
+    return absl::OkStatus();
+  });
+}
+
 absl::Status SqliteStore::AppendStep(const StepRecord& record) {
   const std::string& id = record.job.id();
   const int index = record.step.index();

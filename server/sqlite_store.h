@@ -36,6 +36,7 @@ class SqliteStore final : public Store {
   absl::Status UpdateJobs(const std::vector<v1::Job>& jobs) override;
   absl::Status NoteRound(const std::vector<std::string>& ids,
                          const std::vector<v1::Job>& begun) override;
+  absl::Status TryWrite() override;
   absl::Status AppendStep(const StepRecord& record) override;
   absl::Status DeleteJob(const std::string& id) override;
   absl::Status PutVector(const StoredVector& vector, const std::string& client,

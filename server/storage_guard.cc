@@ -19,17 +19,23 @@ absl::Status Full(const std::string& message, std::string_view reason, int64_t b
 
 }  // namespace
 
+absl::Status StoreRefusesWrites(const absl::Status& status, const std::filesystem::path& dir) {
+  std::string cause(status.message());
+  // "cannot create job X in DIR/epo.db: CAUSE": neither X nor DIR are anything to a client.
+  if (const size_t at = cause.find(dir.string()); at != std::string::npos) {
+    const size_t end = cause.find(": ", at + dir.string().size());
+    if (end != std::string::npos) cause = cause.substr(end + 2);
+  }
+  return WithRetry(MakeError(absl::StatusCode::kUnavailable,
+                             absl::StrCat("the server cannot store anything at present: ", cause),
+                             "STORE_REFUSES_WRITES", {{"cause", cause}}),
+                   kRetry);
+}
+
 absl::Status StorageGuard::Admit() const {
   {
     absl::MutexLock lock(&mutex_);
-    if (!writes_.ok()) {
-      return WithRetry(
-          MakeError(
-              absl::StatusCode::kUnavailable,
-              absl::StrCat("the server cannot store anything at present: ", writes_.message()),
-              "STORE_REFUSES_WRITES", {{"cause", std::string(writes_.message())}}),
-          kRetry);
-    }
+    if (!writes_.ok()) return StoreRefusesWrites(writes_, dir_);
   }
   std::error_code error;
   const std::filesystem::space_info space = std::filesystem::space(dir_, error);

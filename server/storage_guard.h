@@ -12,6 +12,10 @@
 
 namespace epo {
 
+// The answer to a write that the store, which lies in `dir`, refused with `status` for now:
+// UNAVAILABLE with RetryInfo. Of where the store lies it says nothing.
+absl::Status StoreRefusesWrites(const absl::Status& status, const std::filesystem::path& dir);
+
 struct StorageLimits {
   // Bytes that the store may take before new jobs are refused; 0: any number.
   int64_t max_state_bytes = 0;

@@ -117,6 +117,9 @@ class Store {
   virtual absl::Status NoteRound(const std::vector<std::string>& ids,
                                  const std::vector<v1::Job>& begun) = 0;
 
+  // Writes a little that changes nothing and survives power loss: whether a write would be taken.
+  virtual absl::Status TryWrite() = 0;
+
   // Appends a step, its iteration, the checkpoint and the job's new row in one transaction; one
   // that ends the job survives power loss. FAILED_PRECONDITION unless the step's index is the
   // number of steps stored so far.

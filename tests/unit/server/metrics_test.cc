@@ -126,6 +126,7 @@ class TellingStore : public Store {
                          const std::vector<v1::Job>& /*begun*/) override {
     return answer_;
   }
+  absl::Status TryWrite() override { return answer_; }
   absl::Status AppendStep(const StepRecord& /*record*/) override { return answer_; }
   absl::Status DeleteJob(const std::string& /*id*/) override { return answer_; }
   absl::Status DeleteSweep(const std::string& /*id*/) override { return answer_; }
