@@ -291,13 +291,18 @@ absl::StatusOr<JobPage> SqliteStore::ListJobs(const ListQuery& list) const {
     if (list.sweep) query.BindText(5, *list.sweep);
     JobPage page;
     int64_t last = 0;
+    size_t bytes = 0;
     while (query.Next()) {
-      if (static_cast<int>(page.jobs.size()) == list.page_size) {
+      v1::Job job;
+      if (!ReadJob(query, 1, job)) return Damaged("list jobs");
+      bytes += job.ByteSizeLong();
+      if (static_cast<int>(page.jobs.size()) == list.page_size ||
+          (bytes > kMaxPageBytes && !page.jobs.empty())) {
         page.next_page_token = FormatPageToken("jobs", last);
         break;
       }
       last = query.Int(0);
-      if (!ReadJob(query, 1, page.jobs.emplace_back())) return Damaged("list jobs");
+      page.jobs.push_back(std::move(job));
     }
     return page;
   });

@@ -125,14 +125,18 @@ absl::StatusOr<SweepPage> SqliteStore::ListSweeps(const ListQuery& list) const {
     if (list.client) query.BindText(3, *list.client);
     SweepPage page;
     int64_t last = 0;
+    size_t bytes = 0;
     while (query.Next()) {
-      if (static_cast<int>(page.sweeps.size()) == list.page_size) {
+      const std::string stored = query.Blob(1);
+      bytes += stored.size();
+      if (static_cast<int>(page.sweeps.size()) == list.page_size ||
+          (bytes > kMaxPageBytes && !page.sweeps.empty())) {
         page.next_page_token = FormatPageToken("sweeps", last);
         break;
       }
       last = query.Int(0);
       v1::Sweep& sweep = page.sweeps.emplace_back();
-      if (!sweep.ParseFromString(query.Blob(1)) || !AddJobs(connection, last, sweep)) {
+      if (!sweep.ParseFromString(stored) || !AddJobs(connection, last, sweep)) {
         return Damaged("list sweeps");
       }
     }

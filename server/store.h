@@ -29,6 +29,10 @@ struct StepRecord {
   std::string checkpoint;
 };
 
+// A page ends before what would make it larger, but for the first entry: gRPC's clients take 4 MiB
+// unless told otherwise, and the server adds a little to each job.
+inline constexpr size_t kMaxPageBytes = size_t{3} << 20;
+
 struct ListQuery {
   // 1 to 1000.
   int page_size = 50;
@@ -126,7 +130,7 @@ class Store {
   virtual absl::Status AppendStep(const StepRecord& record) = 0;
 
   virtual absl::StatusOr<v1::Job> GetJob(const std::string& id) const = 0;
-  // Newest first.
+  // Newest first. A page of many bytes ends early, see kMaxPageBytes.
   virtual absl::StatusOr<JobPage> ListJobs(const ListQuery& query) const = 0;
   // With its state, and all else that its jobs tell, as they are stored now.
   virtual absl::StatusOr<v1::Sweep> GetSweep(const std::string& id) const = 0;

@@ -148,6 +148,25 @@ TEST_F(StoreSweepsTest, ListsNewestFirstPageByPageAndByClient) {
   EXPECT_STATUS(kInvalidArgument, "page_size", store_->ListSweeps({.page_size = 0}));
 }
 
+TEST_F(StoreSweepsTest, APageOfManyBytesEndsEarly) {
+  Open();
+  for (const char* id : {"sweep-0", "sweep-1", "sweep-2"}) {
+    v1::Sweep sweep = MakeSweep(id, 1, 1);
+    sweep.mutable_spec()->mutable_job()->add_contexts()->mutable_prefix()->set_text(
+        std::string(2 << 20, 'x'));
+    ASSERT_TRUE(CreateSweep(sweep).ok());
+  }
+  ListQuery query{.page_size = 1000};
+  int pages = 0;
+  do {
+    const SweepPage page = store_->ListSweeps(query).value();
+    EXPECT_EQ(page.sweeps.size(), 1);
+    query.page_token = page.next_page_token;
+    ++pages;
+  } while (!query.page_token.empty());
+  EXPECT_EQ(pages, 3);
+}
+
 TEST_F(StoreSweepsTest, AreDeletedWithAllTheirJobs) {
   Open();
   Create(MakeJob("a"));

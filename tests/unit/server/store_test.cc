@@ -108,6 +108,24 @@ TEST_F(StoreTest, ListsNewestFirstPageByPage) {
   EXPECT_EQ(page.next_page_token, "");
 }
 
+TEST_F(StoreTest, APageOfManyBytesEndsEarly) {
+  Open();
+  for (const char* id : {"a", "b", "c", "d"}) {
+    v1::Job job = MakeJob(id);
+    // Two of these fit a page, but the last alone is more than one.
+    job.mutable_spec()->add_contexts()->mutable_prefix()->set_text(
+        std::string((id[0] == 'a' ? 4 : 1) << 20, 'x'));
+    Create(job);
+  }
+  JobPage page = store_->ListJobs({.page_size = 1000}).value();
+  EXPECT_EQ(Ids(page.jobs), (std::vector<std::string>{"d", "c"}));
+  page = store_->ListJobs({.page_size = 1000, .page_token = page.next_page_token}).value();
+  EXPECT_EQ(Ids(page.jobs), (std::vector<std::string>{"b"}));
+  page = store_->ListJobs({.page_size = 1000, .page_token = page.next_page_token}).value();
+  EXPECT_EQ(Ids(page.jobs), (std::vector<std::string>{"a"}));
+  EXPECT_EQ(page.next_page_token, "");
+}
+
 TEST_F(StoreTest, ListsByState) {
   Open();
   Create(MakeJob("a"));
