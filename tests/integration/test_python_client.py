@@ -84,6 +84,15 @@ def test_a_dream_from_submission_to_results(epo_client, client, running, stubs, 
         assert np.array_equal(history.ids[before][history.keep[before]], history.ids[after][:2])
 
 
+def test_the_bar_tells_the_jobs_state(client, neuron, capsys):
+    run = client.dream(neuron, iterations=4, **SPEC)
+    for _ in run:
+        # Longer than between two drawings of a bar.
+        time.sleep(0.15)
+    shown = capsys.readouterr().err
+    assert f"{run.id[:8]} running" in shown and f"{run.id[:8]} succeeded" in shown
+
+
 def test_saved_and_loaded(epo_client, client, neuron, tmp_path):
     run = client.dream(neuron, iterations=5, **SPEC).wait(progress=False)
     run.save(tmp_path / "run.npz")

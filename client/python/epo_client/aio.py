@@ -138,7 +138,7 @@ class AsyncClient:
                     if step is None:
                         bar.found(cursor.job)
                     else:
-                        bar.step(step)
+                        bar.step(step, cursor.job)
                         yield step
             except grpc.RpcError as error:
                 problem = errors.from_rpc(error, self.address)

@@ -35,8 +35,9 @@ class Bar:
         self._bar.total = job.spec.iterations
         self._bar.set_description_str(_name(job))
 
-    def step(self, step: job_pb2.Step) -> None:
-        """A step, after which there are as many as its index and one more."""
+    def step(self, step: job_pb2.Step, job: job_pb2.Job) -> None:
+        """A step, after which there are as many as its index and one more, and the job, which runs or has run on."""
+        self._bar.set_description_str(_name(job), refresh=False)
         points = step.frontier.points
         if points:
             self._bar.set_postfix_str(f"best {points[-1].target:.3g} of {len(points)} points", refresh=False)
