@@ -170,6 +170,19 @@ def test_what_is_saved_is_loaded(epo_client, tmp_path, wanted):
         assert np.array_equal(file["target"], results.history.target)
 
 
+def test_permissions_of_a_saved_file(epo_client, tmp_path):
+    path = tmp_path / "run.npz"
+    before = os.umask(0o027)
+    try:
+        make_results(epo_client).save(path)
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o604)
+        make_results(epo_client).save(path)
+        assert path.stat().st_mode & 0o777 == 0o604
+    finally:
+        os.umask(before)
+
+
 def test_saving_where_one_cannot(epo_client, tmp_path):
     results = make_results(epo_client)
     with pytest.raises(FileNotFoundError):

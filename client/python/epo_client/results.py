@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
+import stat
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Results:
         return axes
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one .npz file that `load` reads; a file of that name is replaced once the new one is whole."""
+        """Writes one .npz file that `load` reads; a file of that name is replaced, and its permissions kept, once the new one is whole."""
         path = Path(path)
         arrays: dict[str, Any] = {name: getattr(self.history, name) for name in _ARRAYS}
         arrays["format"] = np.array(_FORMAT)
@@ -75,13 +76,17 @@ class Results:
         rows = [dict(zip(columns, row)) for row in self.frontier[list(columns)].itertuples(index=False)]
         # As JSON, because numpy's texts lose what ends in U+0000.
         arrays["frontier"] = np.array(json.dumps(rows, default=lambda value: value.tolist()))
-        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, prefix=f".{path.name}.", delete=False) as file:
+        # tempfile's files are their owner's alone; this one has the permissions of any new file.
+        temporary = path.absolute().with_name(f".{path.name}.{secrets.token_hex(8)}")
+        with open(temporary, "xb") as file:
             try:
                 np.savez_compressed(file, **arrays)
+                if path.exists():
+                    os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
                 file.close()
-                os.replace(file.name, path)
+                os.replace(temporary, path)
             except BaseException:
-                os.unlink(file.name)
+                os.unlink(temporary)
                 raise
 
     def __repr__(self) -> str:
