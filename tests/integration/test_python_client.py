@@ -103,6 +103,14 @@ def test_saved_and_loaded(epo_client, client, neuron, tmp_path):
     assert loaded.plot_frontier().get_title(loc="left") == run.plot_frontier().get_title(loc="left")
 
 
+def test_a_kind_of_frontier_that_there_is_not(client, neuron):
+    run = client.dream(neuron, iterations=1, **SPEC).wait(progress=False)
+    assert len(run.frontier("PARETO")) >= len(run.frontier("lambda"))
+    for kind in ("foo", None):
+        with pytest.raises(ValueError, match=f"there is no kind {kind!r}; give 'lambda' or 'pareto'"):
+            run.frontier(kind)
+
+
 def test_survivors_alone_give_the_whole_frontier(client, running, stubs, neuron):
     whole = client.dream(neuron, iterations=8, seed=3, **SPEC).wait(progress=False)
     reduced = client.dream(neuron, iterations=8, seed=3, history="frontier", **SPEC).wait(progress=False)
@@ -193,7 +201,7 @@ def test_objectives_of_every_kind(epo_client, client):
     one = client.score(neuron, [text]).target[0]
     weighted = epo_client.objective("neuron", layer=2, neuron=5, weight=2, position=-1)
     assert client.score(epo_client.combine(neuron, weighted, goal="minimize"), [text]).target[0] == pytest.approx(-3 * one)
-    assert epo_client.combine(neuron, weighted, goal="minimize").label == "-(L2.N5 activation + L2.N5 activation)"
+    assert epo_client.combine(neuron, weighted, goal="minimize").label == "-(L2.N5 activation + 2 × L2.N5 activation)"
     # A direction by its numbers, and by the name of the uploaded ones; along two at once is the sum.
     rows = np.random.default_rng(0).normal(size=(2, client.model().hidden_size))
     name = client.upload_vector(rows)
@@ -202,7 +210,7 @@ def test_objectives_of_every_kind(epo_client, client):
     first, second, named, both = (client.score(direction, [text]).target[0] for direction in made)
     assert second == named != first and both == pytest.approx(first + second, rel=1e-4) and made[0].label == "L1 direction"
     difference = epo_client.objective("logit_difference", token=client.tokenize(text)[0][0], other=client.tokenize(text)[-1][0])
-    assert client.dream(difference, iterations=1, **SPEC).wait(progress=False).objective.label == "logit difference"
+    assert client.dream(difference, iterations=1, **SPEC).wait(progress=False).objective.label.startswith("logit of token ")
     # Around the prompt.
     assert client.score(neuron, [text], contexts=[{"prefix": "Once"}]).target[0] != one
     for wrong, match in [(lambda: epo_client.objective("neurone", layer=1), "did you mean neuron"),

@@ -141,6 +141,31 @@ def test_subset_and_names(epo_client):
     assert repr(part) == "History(4 iterations of 12 prompts of 5 tokens)"
 
 
+def test_a_frontier_of_nothing_is_refused(epo_client):
+    history = make_history(epo_client)
+    for histories, penalties, match in [([], None, "histories: there is none"), (history, [], "Xvs: give numbers"), (history, [0.5, np.nan], "Xvs: give numbers")]:
+        with pytest.raises(ValueError, match=match):
+            epo_client.build_pareto_frontier(histories, penalties)
+    assert epo_client.build_pareto_frontier(iter([history]), [1, 2]).Xvs.tolist() == [1, 2]
+
+
+def test_labels_tell_terms_apart(epo_client):
+    term, combine = epo_client.objective, epo_client.combine
+    first = epo_client.neuron(8, 1)
+    for made, label in [
+        (combine(first, term("neuron", layer=8, neuron=1, weight=0.5, constant_scale=3)), "L8.N1 activation + 0.5 × L8.N1 activation / 3"),
+        (combine(first, term("logit", token=" + dog", weight=-2, measured_scale=True)), 'L8.N1 activation - 2 × logit of " + dog" / σ'),
+        (combine(first, term("logit", token=" + dog"), combination="soft_min"), 'soft minimum of L8.N1 activation, logit of " + dog"'),
+        (term("logit_difference", token=17, other=" cat"), 'logit of token 17 over " cat"'),
+        (term("logit_difference", token=17), "logit of token 17 over all others"),
+        (term("continuation", text="\u202e and so on, for a long time"), 'continuation "\\u202e and so on, for a long…"'),
+        (term("continuation", text=[1, 2]), "continuation of 2 tokens"),
+        (term("cosine", layer=3, text="a dog"), 'L3 cosine with "a dog"'),
+        (term("attention", layer=5, head=2, key=0), "L5.H2 attention to 0"),
+    ]:
+        assert made.label == label
+
+
 def same(a, b):
     assert a.job == b.job
     for name in ("ids", "target", "xentropy", "keep"):
@@ -253,6 +278,13 @@ def test_runs_that_do_not_fit_together(epo_client, tmp_path):
     changes = {
         "it has no keep": {"keep": None},
         "has format 2": {"format": np.array(2)},
+        "its format is no number": {"format": np.array([1, 2])},
+        "its format is no numbe": {"format": np.array("1")},
+        "its job lacks an id": {"job": np.array("{}")},
+        "a damaged run: maximum recursion": {"frontier": np.array("[" * 100_000)},
+        "point 0 of its frontier lacks a text or a score": {"frontier": np.array('[{"target": null, "xentropy": 2, "text": "a", "ids": [1]}]')},
+        "point 0 of its frontier has no list of token ids": {"frontier": np.array('[{"target": 1, "xentropy": 2, "text": "a", "ids": [1.5]}]')},
+        "its frontier is no list": {"frontier": np.array("{}")},
         "a damaged run: .*completedIterations": {"job": np.array('{"completedIterations": "many"}')},
         "a damaged run": {"frontier": np.array('[{"target": 1}]')},
         "do not fit": {"target": results.history.target[:-1]},

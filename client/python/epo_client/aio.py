@@ -22,7 +22,7 @@ from epo_client.history import History, Pools
 from epo_client.objective import Objective
 from epo_client.progress import Bar, TokenBar
 from epo_client.results import Results, frontier_of, require_steps
-from epo_client.run import FrontierKind, RunBase
+from epo_client.run import FrontierKind, RunBase, frontier_request
 from epo_client.steps import ScoredPrompt, Step, frame
 from epo_client.watching import CALL_PATIENCE, WATCH_PATIENCE, Cursor, Retry, stream_broke
 
@@ -221,8 +221,8 @@ class AsyncRun(RunBase):
 
     async def frontier(self, kind: FrontierKind = "lambda") -> pd.DataFrame:
         """See `Run.frontier`."""
+        request = frontier_request(self.id, kind)
         require_steps((await self.refresh())._job)
-        request = service_pb2.GetFrontierRequest(id=self.id, kind=kind.upper())
         return frontier_of(await self._client._call("GetFrontier", request), self._job)
 
     async def history(self) -> History:

@@ -106,16 +106,20 @@ class ParetoFrontier:
 
 
 def build_pareto_frontier(
-    histories: History | Sequence[History], Xvs: Doubles | None = None, decode: Callable[[list[int]], str] | None = None
+    histories: History | Sequence[History], Xvs: npt.ArrayLike | None = None, decode: Callable[[list[int]], str] | None = None
 ) -> ParetoFrontier:
     """The frontier of all that the histories scored: for each penalty the first prompt with the least -target + penalty * xentropy.
 
     Of one job's whole history it has the points of `Run.frontier`. Survivors alone (history="frontier") may lack some of them: those that no
     slot kept. Penalties are by default 1 / linspace(0, 50, 1000)[1:]. `decode` makes a text of token ids, as a tokenizer's `decode` does.
-    Raises ValueError when nothing is eligible, and for histories of prompts of different lengths.
+    Raises ValueError without histories or penalties, when nothing is eligible, and for histories of prompts of different lengths.
     """
-    histories = [histories] if isinstance(histories, History) else histories
-    penalties = 1.0 / np.linspace(0, 50, 1000)[1:] if Xvs is None else np.asarray(Xvs, np.float64)
+    histories = [histories] if isinstance(histories, History) else list(histories)
+    if not histories:
+        raise ValueError("histories: there is none; give at least one")
+    penalties = 1.0 / np.linspace(0, 50, 1000)[1:] if Xvs is None else np.asarray(Xvs, np.float64).ravel()
+    if not penalties.size or np.isnan(penalties).any():
+        raise ValueError("Xvs: give numbers, at least one")
     target = np.concatenate([history.target.ravel() for history in histories])
     xentropy = np.concatenate([history.xentropy.ravel() for history in histories])
     lengths = sorted({history.ids.shape[-1] for history in histories})

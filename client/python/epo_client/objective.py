@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epo_client import fields
-from epo_client._proto import objective_pb2
+from epo_client._proto import frontier_pb2, objective_pb2
+
+# Of a text within a label.
+_LONGEST_TEXT = 24
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,13 @@ class Objective:
 
     @property
     def label(self) -> str:
-        """What its values are, for an axis: as in "L8.N1 activation"."""
-        label = " + ".join(_name(term) for term in self.terms)
+        """What its values are, for an axis: as in "L8.N1 activation" or "L8.N1 activation - 0.5 × logit of " dog"". A scale that
+        the job measures is σ."""
+        names = [_name(term) for term in self.terms]
         if self.message.combination == objective_pb2.Objective.SOFT_MIN:
-            label = f"soft minimum of {label.replace(' + ', ', ')}"
+            label = f"soft minimum of {', '.join(names)}"
+        else:
+            label = "".join([*names[:1], *(f" - {name[1:]}" if name.startswith("-") else f" + {name}" for name in names[1:])])
         return f"-({label})" if self.message.goal == objective_pb2.Objective.MINIMIZE else label
 
     def __repr__(self) -> str:
@@ -68,11 +75,46 @@ def combine(*objectives: Objective, **how: object) -> Objective:
 
 
 def _name(term: objective_pb2.Term) -> str:
+    name = _kind(term)
+    if term.HasField("constant_scale"):
+        name += f" / {term.constant_scale:g}"
+    elif term.measured_scale:
+        name += " / σ"
+    return f"{term.weight:g} × {name}" if term.HasField("weight") and term.weight != 1 else name
+
+
+def _kind(term: objective_pb2.Term) -> str:
     kind = term.WhichOneof("kind")
     if kind is None:
         return "target"
     if kind == "neuron":
         return f"L{term.neuron.layer}.N{term.neuron.neuron} activation"
+    if kind == "attention":
+        return f"L{term.attention.layer}.H{term.attention.head} attention to {term.attention.key}"
+    if kind == "logit":
+        return f"logit of {_token(term.logit.token)}"
+    if kind == "logit_difference":
+        pair = term.logit_difference
+        return f"logit of {_token(pair.token)} over {_token(pair.other) if pair.HasField('other') else 'all others'}"
+    if kind == "continuation":
+        return f"continuation {_prompt(term.continuation.text)}"
     layer = getattr(getattr(term, kind), "layer", None)
     name = kind.replace("_", " ")
+    if kind == "cosine" and term.cosine.HasField("text"):
+        name += f" with {_prompt(term.cosine.text)}"
     return name if layer is None else f"L{layer} {name}"
+
+
+def _token(token: objective_pb2.TokenReference) -> str:
+    return _quoted(token.text) if token.HasField("text") else f"token {token.id}"
+
+
+def _prompt(prompt: frontier_pb2.Prompt) -> str:
+    return _quoted(prompt.text) if prompt.HasField("text") else f"of {len(prompt.ids.ids)} tokens"
+
+
+def _quoted(text: str) -> str:
+    """In one line, with nothing that cannot be seen."""
+    end = "…" if len(text) > _LONGEST_TEXT else ""
+    text = text[: _LONGEST_TEXT - len(end)]
+    return json.dumps(text, ensure_ascii=not text.isprintable())[:-1] + f'{end}"'

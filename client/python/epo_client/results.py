@@ -109,14 +109,18 @@ def load(path: str | os.PathLike[str]) -> Results:
     missing = [name for name in ("format", "job", "frontier", *_ARRAYS) if name not in arrays]
     if missing:
         raise LoadError(f"{path} is no saved run: it has no {missing[0]}")
-    if arrays["format"] != _FORMAT:
-        raise LoadError(f"{path} has format {arrays['format']}; this version reads format {_FORMAT}")
+    version = arrays["format"]
+    if version.shape != () or version.dtype.kind not in "iu":
+        raise LoadError(f"{path} is a damaged run: its format is no number")
+    if version != _FORMAT:
+        raise LoadError(f"{path} has format {version}; this version reads format {_FORMAT}")
     try:
         job = json_format.Parse(str(arrays["job"]), job_pb2.Job(), ignore_unknown_fields=True)
-        points = [ScoredPrompt(tuple(row["ids"]), row["text"], row["target"], row["xentropy"]) for row in json.loads(str(arrays["frontier"]))]
-        frontier = frame(points)
-    except (json_format.ParseError, ValueError, TypeError, KeyError, OverflowError) as error:
+        frontier = frame(_points(json.loads(str(arrays["frontier"]))))
+    except (json_format.ParseError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise LoadError(f"{path} is a damaged run: {error}") from None
+    if not (job.id and job.spec.iterations and job.completed_iterations):
+        raise LoadError(f"{path} is a damaged run: its job lacks an id, iterations or steps")
     ids, xentropy, target, keep = (arrays[name] for name in _ARRAYS)
     shaped = ids.ndim == 3 and len(ids) > 0 and xentropy.shape == target.shape == ids.shape[:2] and keep.ndim == 2 and len(keep) == len(ids)
     typed = [part.dtype for part in (ids, xentropy, target, keep)] == [np.int32, np.float32, np.float32, np.int32]
@@ -124,6 +128,21 @@ def load(path: str | os.PathLike[str]) -> Results:
         raise LoadError(f"{path} is a damaged run: its arrays do not fit together")
     history = History(ids, xentropy, target, keep, is_partial(job, len(ids)), ceiling_of(job))
     return Results(job, history, mark(frontier, job))
+
+
+def _points(rows: Any) -> list[ScoredPrompt]:
+    """Of what `save` wrote as JSON; of anything else TypeError or KeyError. numpy alone would take null for a number, and cut one to an id."""
+    if not isinstance(rows, list):
+        raise TypeError("its frontier is no list")
+    points = []
+    for i, row in enumerate(rows):
+        point = ScoredPrompt(tuple(row["ids"]), row["text"], row["target"], row["xentropy"])
+        if not (type(point.target) in (int, float) and type(point.xentropy) in (int, float) and type(point.text) is str):
+            raise TypeError(f"point {i} of its frontier lacks a text or a score")
+        if not all(type(token) is int for token in point.ids):
+            raise TypeError(f"point {i} of its frontier has no list of token ids")
+        points.append(point)
+    return points
 
 
 def require_steps(job: job_pb2.Job) -> None:

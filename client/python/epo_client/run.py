@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
 
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from epo_client.client import Client
 
 FrontierKind = Literal["lambda", "pareto"]
+
+
+def frontier_request(job_id: str, kind: FrontierKind) -> service_pb2.GetFrontierRequest:
+    kinds = get_args(FrontierKind)
+    if not isinstance(kind, str) or kind.lower() not in kinds:
+        raise ValueError(f"frontier: there is no kind {kind!r}; give {' or '.join(map(repr, kinds))}")
+    return service_pb2.GetFrontierRequest(id=job_id, kind=kind.upper())
 
 
 class RunBase:
@@ -117,8 +124,8 @@ class Run(RunBase):
         "lambda" takes the best under each of the published penalties, "pareto" all that no other dominates. Of a job under way it is the
         frontier so far, marked in `.attrs["partial"]` and in the table's corner. Raises NoStepsError before the first step.
         """
+        request = frontier_request(self.id, kind)
         require_steps(self.refresh()._job)
-        request = service_pb2.GetFrontierRequest(id=self.id, kind=kind.upper())
         return frontier_of(self._client._call("GetFrontier", request), self._job)
 
     def history(self) -> History:
