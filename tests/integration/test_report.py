@@ -89,6 +89,15 @@ def points(phi, stubs, job):
     return phi.stub.GetFrontier(stubs.service.GetFrontierRequest(id=job), timeout=60).points
 
 
+def with_data(path, change):
+    """The page with its data as `change`, called with them, leaves them."""
+    before, data, after = re.split(r'(?<=id="data">)(.*?)(?=</script>)', path.read_text(), maxsplit=1)
+    data = json.loads(data)
+    change(data)
+    path.write_text(before + json.dumps(data) + after)
+    return path
+
+
 @pytest.fixture
 def page_file(cli, job, tmp_path):
     path = tmp_path / "report.html"
@@ -169,6 +178,21 @@ def test_bars_are_the_drops(visit, page_file, phi, stubs, job, points):
     assert heights == pytest.approx([drop * scale for drop in drops], abs=0.02)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_are_the_drops_to_the_worst(visit, page_file, scheme):
+    """Of a bar below the line, too."""
+    def change(data):
+        token = data["attribution"][0]["tokens"][0]
+        data["attribution"] = [{"tokens": [{**token, "best": best, "worst": worst} for best, worst in [(1, 0), (1, 0.5), (1, 2), (-1, 0), (-1, 0.5), (-1, 2)]]}]
+        data["frontier"] = data["frontier"][:1]
+
+    page = visit(with_data(page_file, change), scheme=scheme)
+    styles = page.locator(".bar").evaluate_all("nodes => nodes.map(n => getComputedStyle(n)).map(s => [s.backgroundColor, s.borderBottomStyle])")
+    colours = [colour for colour, _ in styles]
+    assert colours[:3] == colours[3:] and len(set(colours)) == 3
+    assert [line for _, line in styles] == 3 * ["none"] + 3 * ["dashed"]
+
+
 def test_sorting(visit, page_file, points):
     page = visit(page_file)
     header = page.locator("#frontier th", has_text="Target")
@@ -200,14 +224,13 @@ def test_fits_and_can_be_read(visit, page_file, width, scheme):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_labels_do_not_collide(visit, page_file, width):
     """With many more prompts than there is room for."""
-    before, data, after = re.split(r'(?<=id="data">)(.*?)(?=</script>)', page_file.read_text(), maxsplit=1)
-    data = json.loads(data)
-    data["frontier"] = [
-        {"text": f"a prompt of some length, number {i}", "target": (i * 7 % 10) / 10 + i / 20, "cross_entropy": 4 + i / 20, "round_trips": True} for i in range(40)
-    ]
-    data["attribution"] = None
-    page_file.write_text(before + json.dumps(data) + after)
-    page = visit(page_file, width)
+    def change(data):
+        data["frontier"] = [
+            {"text": f"a prompt of some length, number {i}", "target": (i * 7 % 10) / 10 + i / 20, "cross_entropy": 4 + i / 20, "round_trips": True} for i in range(40)
+        ]
+        data["attribution"] = None
+
+    page = visit(with_data(page_file, change), width)
     marks = page.locator("#figure-frontier .mark-text.role-mark text")
     boxes = marks.evaluate_all(
         "nodes => nodes.filter(n => n.textContent && n.getAttribute('opacity') !== '0').map(n => { const b = n.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; })")
