@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 
 #include "client/cli/text.h"
 
@@ -70,9 +71,11 @@ grpc::Status FetchHistory(Session& session, JobReport& report) {
 }
 
 // The attribution of the frontier's point `index`, or none when another prompt stands there now.
+// `begin` is called before each of its tokens is asked for, with the token's index.
 grpc::Status Attribute(Session& session, const std::string& job, int index, const Ids& ids,
-                       Attribution& tokens) {
+                       const std::function<void(int)>& begin, Attribution& tokens) {
   tokens.clear();
+  begin(0);
   v1::AttributeRequest request;
   request.mutable_point()->set_job(job);
   request.mutable_point()->set_index(index);
@@ -86,16 +89,18 @@ grpc::Status Attribute(Session& session, const std::string& job, int index, cons
       reader->Finish();
       return grpc::Status::OK;
     }
-    if (response.has_token()) tokens.push_back(response.token());
+    if (!response.has_token()) continue;
+    tokens.push_back(response.token());
+    if (static_cast<int>(tokens.size()) < ids.size()) begin(static_cast<int>(tokens.size()));
   }
   return reader->Finish();
 }
 
 // The same wherever on the frontier the prompt now is; none when it is no longer on it.
 grpc::Status AttributePrompt(Session& session, const std::string& job, int index, const Ids& ids,
-                             Attribution& tokens) {
+                             const std::function<void(int)>& begin, Attribution& tokens) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    grpc::Status status = Attribute(session, job, index, ids, tokens);
+    grpc::Status status = Attribute(session, job, index, ids, begin, tokens);
     // A frontier that has become shorter has no such point.
     const bool moved = status.error_code() == grpc::StatusCode::INVALID_ARGUMENT;
     if (!moved && (!status.ok() || !tokens.empty())) return status;
@@ -121,14 +126,17 @@ class Counter {
   Counter(const Counter&) = delete;
   Counter& operator=(const Counter&) = delete;
 
-  void Show(int done, int total) {
+  // Before a token of a prompt, both counted from 0.
+  void Show(int prompt, int prompts, int token, int tokens) {
     const absl::Time now = absl::Now();
     if (!live_ && shown_ && now - last_ < absl::Seconds(10)) return;
     last_ = now;
-    std::string text = absl::StrCat("attributing prompt ", done + 1, " of ", total);
+    const double done = prompt + static_cast<double>(token) / std::max(tokens, 1);
+    std::string text = absl::StrCat("attributing prompt ", prompt + 1, " of ", prompts, ", token ",
+                                    token + 1, " of ", tokens);
     if (done > 0) {
-      absl::StrAppend(&text,
-                      absl::StrFormat(", %.1f s each", absl::ToDoubleSeconds(now - start_) / done));
+      absl::StrAppend(
+          &text, absl::StrFormat(", %.1f s a prompt", absl::ToDoubleSeconds(now - start_) / done));
     }
     std::fprintf(stderr, "%s%s%s", live_ ? "\r\x1b[K" : "", text.c_str(), live_ ? "" : "\n");
     std::fflush(stderr);
@@ -182,10 +190,11 @@ grpc::Status FetchAttributions(Session& session, JobReport& report) {
   const int total = report.frontier.points_size();
   Counter counter(session.terminal().live);
   for (int i = 0; i < total; ++i) {
-    counter.Show(i, total);
+    const Ids& ids = report.frontier.points(i).ids();
     Attribution tokens;
-    const grpc::Status status =
-        AttributePrompt(session, report.job.id(), i, report.frontier.points(i).ids(), tokens);
+    const grpc::Status status = AttributePrompt(
+        session, report.job.id(), i, ids,
+        [&](int token) { counter.Show(i, total, token, ids.size()); }, tokens);
     if (!status.ok()) {
       if (!IsOfTheJob(status)) return status;
       report.attribution_note =

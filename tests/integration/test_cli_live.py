@@ -249,6 +249,17 @@ def test_a_narrower_terminal(terminal, job):
     assert len(lines) <= 10 and max(map(width, lines)) < 40
 
 
+def test_a_report_tells_prompt_and_token(terminal, epo, phi, tmp_path):
+    job = epo("submit", "--layer", 1, "--neuron", 3, "--iterations", 4, server=phi).stdout.strip()
+    assert epo("wait", job, server=phi).returncode == 0
+    child = terminal("report", job, "--out", tmp_path / "report.html")
+    assert finish(child) == 0
+    shown = output(child)
+    prompts, tokens = re.search(r"attributing prompt 1 of (\d+), token 1 of (\d+)", shown).groups()
+    places = re.findall(r"attributing prompt (\d+) of \d+, token (\d+) of", shown)
+    assert [(int(p), int(t)) for p, t in places] == [(p, t) for p in range(1, int(prompts) + 1) for t in range(1, int(tokens) + 1)]
+
+
 def test_no_color(terminal, job):
     child = terminal("watch", job, env={"NO_COLOR": "1"})
     child.expect(r"\x1b\[\d+A")
