@@ -172,7 +172,7 @@ std::vector<double> ChooseThresholds(const v1::Frontier& frontier) {
     if (thresholds.empty()) break;
     if (thresholds.size() <= kMostThresholds) return thresholds;
   }
-  return {*high};
+  return {std::ceil(*high * 100) / 100};
 }
 
 absl::StatusOr<std::vector<double>> ParseThresholds(std::string_view text) {

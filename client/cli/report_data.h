@@ -21,8 +21,8 @@ namespace epo::cli {
 // 1 to `completed`, at most 5, farther and farther apart.
 std::vector<int> TellingIterations(int completed);
 
-// Up to five round numbers within the cross-entropies of the frontier, ascending; the greatest of
-// them where none is; none without points.
+// Up to five round numbers within the cross-entropies of the frontier, ascending; where none is,
+// the greatest of them, rounded up to hundredths; none without points.
 std::vector<double> ChooseThresholds(const v1::Frontier& frontier);
 
 // "4,6.5": at least one number above 0, at most 5, ascending and all different.

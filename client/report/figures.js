@@ -162,16 +162,20 @@ const epoFigures = (() => {
     const {colors} = look;
     const names = data.thresholds.map(t => String(t.limit));
     const rows = data.thresholds.flatMap(t => t.points.map(([x, y]) => ({x, y, series: String(t.limit)})));
+    // A curve of one iteration has no line to show.
+    const ends = data.thresholds.flatMap(t => t.points.slice(-1).map(([x, y]) => ({x, y, series: String(t.limit)})));
     const [, y] = plane(rows);
+    const [iteration, best] = axes(look, 'iteration', 'best target');
     const color = {scale: 'color', field: 'series'};
     return base(look, {
       description: 'The best target with a cross-entropy under each threshold, by iteration',
-      data: [{name: 'rows', values: rows}, {name: 'restarts', values: data.restarts.map(x => ({x}))}],
+      data: [{name: 'rows', values: rows}, {name: 'ends', values: ends}, {name: 'restarts', values: data.restarts.map(x => ({x}))}],
       scales: [
         {name: 'x', type: 'linear', domain: [1, Math.max(2, data.completed)], range: 'width', nice: false, zero: false}, y,
         {name: 'color', type: 'ordinal', domain: names, range: ordered(look, names.length)},
       ],
-      axes: axes(look, 'iteration', 'best target'),
+      // None between two iterations.
+      axes: [{...iteration, tickCount: Math.max(1, Math.min(iteration.tickCount, data.completed - 1))}, best],
       legends: seriesLegend(look, 'cross-entropy at most'),
       marks: [
         {
@@ -186,6 +190,7 @@ const epoFigures = (() => {
           type: 'group', from: {facet: {name: 'one', data: 'rows', groupby: 'series'}},
           marks: [{type: 'line', from: {data: 'one'}, interactive: false, encode: {enter: at({interpolate: {value: 'step-after'}, stroke: color, strokeWidth: {value: 2}})}}],
         },
+        {type: 'symbol', from: {data: 'ends'}, interactive: false, encode: {enter: at({fill: color, size: {value: 40}})}},
       ],
     });
   }

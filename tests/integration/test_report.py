@@ -313,6 +313,17 @@ def test_thresholds_are_the_best_so_far(cli, phi, stubs, visit, job, tmp_path):
     assert data["restarts"] == [1, 9, 17]
 
 
+def test_a_job_of_one_step(cli, phi, stubs, tmp_path):
+    path = tmp_path / "thresholds.svg"
+    job = run(phi, stubs, iterations=1)
+    assert cli("report", job, "--out", path, "--figure", "thresholds").returncode == 0
+    nodes = list(xml.etree.ElementTree.parse(path).iter())
+    texts = [node.text for node in nodes if node.text]
+    assert {"1", "2"} <= set(texts) and "1.5" not in texts
+    marks = [node for node in nodes if "mark-symbol role-mark" in node.get("class", "")]
+    assert len(marks) == 1 and len(list(marks[0])) >= 1
+
+
 def test_compare(visit, cli, phi, stubs, job, points, tmp_path):
     second = run(phi, stubs, seed=5)
     path = tmp_path / "compared.html"

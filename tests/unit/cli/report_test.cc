@@ -67,6 +67,7 @@ TEST(ChooseThresholdsTest, TakesRoundNumbersWithinTheFrontier) {
   EXPECT_THAT(ChooseThresholds(FrontierOf({3.2, 7.1})), ElementsAre(4, 5, 6, 7));
   EXPECT_THAT(ChooseThresholds(FrontierOf({5.05, 5.85})), ElementsAre(5.2, 5.4, 5.6, 5.8));
   EXPECT_THAT(ChooseThresholds(FrontierOf({5})), ElementsAre(5));
+  EXPECT_THAT(ChooseThresholds(FrontierOf({6.1234F})), ElementsAre(6.13));
   EXPECT_THAT(ChooseThresholds(FrontierOf({kNan})), IsEmpty());
   EXPECT_THAT(ChooseThresholds({}), IsEmpty());
 }
