@@ -122,6 +122,10 @@ Outcome ReportSweep(Session& session, const ReportOptions& options) {
       if (std::filesystem::exists(folder / name, error)) links[point.job()] = name;
     }
   }
+  if (EndedJobs(sweep) < AllJobs(sweep)) {
+    std::fprintf(stderr, "a partial report: %d of %d jobs of %s have ended\n", EndedJobs(sweep),
+                 AllJobs(sweep), Escape(sweep.id()).c_str());
+  }
   return {SweepReportJson(sweep, objectives, links, server, Now())};
 }
 

@@ -295,7 +295,7 @@
         node.append(element('p', {class: 'note'}, 'nothing scored yet'));
       }
       const top = o.points.reduce((a, p) => (a === null || p.target > a.target ? p : a), null);
-      return element('li', {}, element('h3', {}, element('a', {href: `#${anchor(o)}`}, shown(o.name))), node,
+      return element('li', {}, element('h3', {}, o.points.length ? element('a', {href: `#${anchor(o)}`}, shown(o.name)) : shown(o.name)), node,
         element('p', {class: 'note'}, o.ended < data.seeds ? `${o.ended} of ${data.seeds} jobs ended. ` : '', top ? `highest ${number(top.target)}: ` : '', top ? prompt(top.text) : null));
     });
     addEventListener('beforeprint', () => { for (const [node, draw] of draws) { visible.unobserve(node); draw(); } });

@@ -364,6 +364,23 @@ def test_sweep(visit, cli, phi, stubs, tmp_path):
     assert cli("report", sweep, "--out", tmp_path / "sweep.svg").returncode == 2
 
 
+def test_a_sweep_under_way(visit, server, root, cli, stubs, tmp_path):
+    busy = server(root / "tests/parity/phi-tiny", "--max-concurrent-jobs", 1)
+    spec = stubs.sweep.SweepSpec(
+        job=stubs.job.JobSpec(tokens=TOKENS, population=3, children_per_parent=4, top_k=32, iterations=1_000_000), neurons=[stubs.sweep.NeuronRange(layer=1, first=0, last=1)])
+    sweep = busy.stub.CreateSweep(stubs.service.CreateSweepRequest(spec=spec), timeout=60).id
+    path = tmp_path / "sweep.html"
+    for _ in range(100):
+        done = cli("report", sweep, "--out", path, server=busy)
+        if done.returncode != 8:
+            break
+    assert done.returncode == 0 and f"a partial report: 0 of 2 jobs of {sweep} have ended" in done.stderr
+    page = visit(path)
+    assert page.locator(".grid h3").all_inner_texts() == ["layer 1 neuron 0", "layer 1 neuron 1"]
+    # What has nothing scored has no table to go to.
+    assert [a.get_attribute("href") for a in page.locator(".grid h3 a").all()] == ["#objective-0"]
+
+
 def test_jobs_that_have_not_ended(server, root, cli, stubs, visit, tmp_path):
     busy = server(root / "tests/parity/phi-tiny", "--max-concurrent-jobs", 1)
     running = start(busy, stubs, iterations=1_000_000)
