@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,14 @@ Outcome NoSteps(const v1::Job& job) {
   return {{}, exit};
 }
 
+// Of a job that has steps to come.
+void TellPartial(const v1::Job& job) {
+  if (ExitCodeOf(job.state()) != kJobPending) return;
+  std::fprintf(stderr, "a partial report: %s is %s after %d of %d iterations\n",
+               Escape(job.id()).c_str(), v1::Job::State_Name(job.state()).c_str(),
+               job.completed_iterations(), job.spec().iterations());
+}
+
 Outcome ReportJob(Session& session, const ReportOptions& options, const std::string& id,
                   bool page) {
   JobReport report;
@@ -78,11 +87,7 @@ Outcome ReportJob(Session& session, const ReportOptions& options, const std::str
     status = FetchAttributions(session, report);
     if (!status.ok()) return Failed(status, session);
   }
-  if (ExitCodeOf(report.job.state()) == kJobPending) {
-    std::fprintf(stderr, "a partial report: %s is %s after %d of %d iterations\n",
-                 Escape(id).c_str(), v1::Job::State_Name(report.job.state()).c_str(),
-                 report.job.completed_iterations(), report.job.spec().iterations());
-  }
+  TellPartial(report.job);
   return {JobReportJson(report, Now())};
 }
 
@@ -98,6 +103,7 @@ Outcome CompareJobs(Session& session, const ReportOptions& options) {
   }
   v1::GetServerInfoResponse server;
   if (status = FetchServer(session, &server); !status.ok()) return Failed(status, session);
+  for (const ComparedJob& compared : jobs) TellPartial(compared.job);
   return {CompareReportJson(jobs, server, Now())};
 }
 
@@ -143,12 +149,19 @@ void Check(const ReportOptions& options, const std::string& format) {
   const auto refuse = [](const char* flag, const std::string& why) {
     throw CLI::ValidationError(flag, why);
   };
+  if (options.out.empty()) refuse("--out", "is empty; give the name of a file");
   if (options.ids.size() > 1 && !options.compare) {
     refuse("JOB", "one job or sweep is wanted; several go with --compare");
   }
   if (options.compare && (options.ids.size() < 2 || options.ids.size() > kMostCompared)) {
     refuse("--compare",
            absl::StrCat("takes 2 to ", kMostCompared, " jobs, not ", options.ids.size()));
+  }
+  std::set<std::string> compared;
+  for (const std::string& id : options.ids) {
+    if (!compared.insert(id).second) {
+      refuse("--compare", absl::StrCat("takes each job once, and has ", Escape(id), " twice"));
+    }
   }
   bool sweep = false;
   for (const std::string& id : options.ids) sweep |= IsSweepId(id);
@@ -169,8 +182,8 @@ absl::StatusOr<std::string> Draw(const ReportOptions& options, const Json& data,
                                  const std::string& format) {
   if (format == "html") return ReportPage(data);
   const std::string figure = options.compare ? "overlay" : options.figure.value_or("frontier");
-  const std::string title = data["title"].get<std::string>();
-  auto svg = report::DrawSvg(figure, EmbeddedJson(data), title);
+  auto svg = report::DrawSvg(figure, EmbeddedJson(data), data["title"].get<std::string>(),
+                             data.value("subtitle", ""));
   return svg.ok() && format == "png" ? report::ToPng(*svg) : svg;
 }
 

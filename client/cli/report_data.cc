@@ -112,29 +112,33 @@ Json Base(const char* kind, const std::string& id, const std::string& title,
           {"notices", Json::array()}};
 }
 
-// What makes a job's report less than whole.
-void AddNotices(const v1::Job& job, const v1::Frontier& frontier, Json& notices) {
+// What makes a job's report less than whole. `who` is the job at a sentence's beginning.
+void AddNotices(const v1::Job& job, const v1::Frontier& frontier, const std::string& who,
+                Json& notices) {
   const std::string steps =
       absl::StrCat(job.completed_iterations(), " of ", job.spec().iterations(), " iterations");
   if (ExitCodeOf(job.state()) == kJobPending) {
     notices.push_back(
-        {"Partial report.", absl::StrCat("The job was ", v1::Job::State_Name(job.state()),
-                                         " after ", steps, " when this was made.")});
+        {"Partial report.", absl::StrCat(who, " was ", v1::Job::State_Name(job.state()), " after ",
+                                         steps, " when this was made.")});
   } else if (job.state() != v1::Job::SUCCEEDED) {
     notices.push_back({"The search did not run to its end.",
-                       absl::StrCat("It is ", v1::Job::State_Name(job.state()), " after ", steps,
+                       absl::StrCat(who, " is ", v1::Job::State_Name(job.state()), " after ", steps,
                                     job.has_error() ? ": " + job.error().message() : "", ".")});
   }
   if (frontier.points().empty()) {
     notices.push_back({"The frontier is empty.",
-                       "Nothing that was scored is below the job's ceiling on cross-entropy."});
+                       absl::StrCat(who, " scored nothing below its ceiling on cross-entropy.")});
   }
 }
 
-// Jobs by what tells them apart: the objective where they differ in it, the seed, the id.
+// Jobs by what tells them apart: the id, which comes first since a figure cuts a long name's end,
+// the seed, the objective where they differ in it.
 std::string ComparedName(const v1::Job& job, bool objectives) {
-  return absl::StrCat(objectives ? ObjectiveText(job.spec().objective()) + ", " : "", "seed ",
-                      job.spec().seed(), ", ", job.id());
+  const std::string part = PartText(job);
+  return absl::StrCat(job.id(), part.empty() ? "" : absl::StrCat(" (", part, ")"), ", seed ",
+                      job.spec().seed(),
+                      objectives ? ", " + ObjectiveText(job.spec().objective()) : "");
 }
 
 std::string EscapeHtml(const std::string& text) {
@@ -228,10 +232,17 @@ Json BestUnder::Json() const {
   return curves;
 }
 
+std::string PartText(const v1::Job& job) {
+  if (job.completed_iterations() >= job.spec().iterations()) return "";
+  return absl::StrCat(job.completed_iterations(), " of ", job.spec().iterations(), " iterations");
+}
+
 Json JobReportJson(const JobReport& report, const std::string& made) {
   const v1::Job& job = report.job;
   Json data = Base("job", job.id(), ObjectiveText(job.spec().objective()), report.server, made);
-  AddNotices(job, report.frontier, data["notices"]);
+  AddNotices(job, report.frontier, "The job", data["notices"]);
+  const std::string part = PartText(job);
+  data["subtitle"] = absl::StrCat(job.id(), part.empty() ? "" : absl::StrCat(" (", part, ")"));
   data["iterations"] = job.spec().iterations();
   data["completed"] = job.completed_iterations();
   data["facts"] =
@@ -280,7 +291,7 @@ Json CompareReportJson(const std::vector<ComparedJob>& jobs,
   }
   data["jobs"] = Json::array();
   for (const auto& [job, frontier] : jobs) {
-    AddNotices(job, frontier, data["notices"]);
+    AddNotices(job, frontier, absl::StrCat("Job ", job.id()), data["notices"]);
     data["jobs"].push_back(
         {{"id", job.id()},
          {"name", ComparedName(job, objectives.size() > 1)},

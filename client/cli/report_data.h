@@ -67,6 +67,9 @@ struct JobReport {
   std::string attribution_note;
 };
 
+// "12 of 24 iterations": how far a job is that has not run all of them; otherwise "".
+std::string PartText(const v1::Job& job);
+
 // `made` is when, for people.
 nlohmann::ordered_json JobReportJson(const JobReport& report, const std::string& made);
 

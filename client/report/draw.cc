@@ -47,7 +47,7 @@ constexpr char kDraw[] = R"js(
 globalThis.svg = null;
 globalThis.failure = null;
 const look = {
-  width: 860, height: 520, background: '#ffffff', title, font: 'system-ui, "Noto Sans", "DejaVu Sans", sans-serif',
+  width: 860, height: 520, background: '#ffffff', title, subtitle, font: 'system-ui, "Noto Sans", "DejaVu Sans", sans-serif',
   colors: {
     ink: '#1b1e23', muted: '#5a616b', rule: '#d8dbdf', accent: '#0b62a8',
     sequence: ['#a9bfd4', '#7ba3c8', '#4a86ba', '#1f69a6', '#08406f'],
@@ -157,11 +157,12 @@ void Exchange(int to, std::string_view input, int from, std::string& output, int
 }  // namespace
 
 absl::StatusOr<std::string> DrawSvg(const std::string& name, const std::string& data,
-                                    const std::string& title) {
+                                    const std::string& title, const std::string& subtitle) {
   Script script;
   script.Set("name", name);
   script.Set("data", data);
   script.Set("title", title);
+  script.Set("subtitle", subtitle);
   const std::pair<const char*, std::string> parts[] = {{"surroundings", kSurroundings},
                                                        {"vega.js", Asset("vega.js")},
                                                        {"text.js", Asset("text.js")},

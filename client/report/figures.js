@@ -1,6 +1,6 @@
 // The report's figures as Vega specifications: figure(name, data, look) for the page and for the command line.
 //
-// look: {width, height, font, background, title, colors: {ink, muted, rule, accent, sequence: [5], categories: [8]}}; colours are anything
+// look: {width, height, font, background, title, subtitle, colors: {ink, muted, rule, accent, sequence: [5], categories: [8]}}; colours are anything
 // that an SVG attribute takes, in the page variables of its style sheet.
 'use strict';
 
@@ -16,11 +16,15 @@ const epoFigures = (() => {
       labelColor: colors.muted, titleColor: colors.ink, domainColor: colors.rule, tickColor: colors.rule, gridColor: colors.rule,
       labelFontSize: 11, titleFontSize: 12, titleFontWeight: 'normal', titlePadding: 8, gridOpacity: 0.55, tickSize: 4, labelPadding: 4,
     };
+    const title = {
+      text: look.title, anchor: 'start', color: colors.ink, fontSize: 14, fontWeight: 'bold', offset: 10, limit: look.width - 20,
+      ...(look.subtitle ? {subtitle: look.subtitle, subtitleColor: colors.muted, subtitleFontSize: 12, subtitlePadding: 4} : {}),
+    };
     return {
       $schema: 'https://vega.github.io/schema/vega/v6.json',
       width: look.width, height: look.height, padding: 4, autosize: {type: 'fit', contains: 'padding'},
       background: look.background || null,
-      ...(look.title ? {title: {text: look.title, anchor: 'start', color: colors.ink, fontSize: 14, fontWeight: 'bold', offset: 10, limit: look.width - 20}} : {}),
+      ...(look.title ? {title} : {}),
       config: {
         font: look.font, axis,
         style: {'guide-label': {font: look.font}, 'guide-title': {font: look.font}, 'group-title': {font: look.font}},
@@ -203,6 +207,9 @@ const epoFigures = (() => {
     const rows = lines.flat();
     const texts = labels(rows, colors, lines.flatMap(along));
     const color = {scale: 'color', field: 'series'};
+    // As many columns as hold the longest name, at a guess of its width, and each as wide as it may be.
+    const longest = Math.max(...names.map(name => name.length));
+    const columns = Math.max(1, Math.min(3, Math.floor(look.width / (6.5 * longest + 40))));
     return base(look, {
       description: 'The frontiers of several jobs: target against cross-entropy',
       data: [{name: 'rows', values: rows}, texts.data],
@@ -211,7 +218,7 @@ const epoFigures = (() => {
         {name: 'shape', type: 'ordinal', domain: names, range: SHAPES},
       ],
       axes: axes(look, NATS, 'target'),
-      legends: seriesLegend(look, '', {symbolType: undefined, shape: 'shape', title: null, columns: isNarrow(look) ? 1 : 3}),
+      legends: seriesLegend(look, '', {symbolType: undefined, shape: 'shape', title: null, columns, labelLimit: Math.floor(look.width / columns) - 40}),
       marks: [
         {
           type: 'group', from: {facet: {name: 'one', data: 'rows', groupby: 'series'}},

@@ -275,7 +275,7 @@ def test_figures_as_files(cli, job, points, tmp_path):
         assert json.loads(done.stdout) == {"file": str(path), "bytes": path.stat().st_size}
         assert "attributing" not in done.stderr
         texts = [node.text for node in xml.etree.ElementTree.parse(path).iter() if node.text]
-        assert wanted in texts and "layer 1 neuron 3" in texts
+        assert wanted in texts and "layer 1 neuron 3" in texts and job in texts
     path = tmp_path / "image"
     assert cli("report", job, "--out", path, "--format", "png").returncode == 0
     image = Image.open(path)
@@ -337,7 +337,10 @@ def test_compare(visit, cli, phi, stubs, job, points, tmp_path):
     third = run(phi, stubs, objective=neuron(stubs, 4))
     assert cli("report", "--compare", job, third, "--out", path).returncode == 0
     assert "Different objectives." in visit(path).locator(".notice").inner_text()
-    assert cli("report", "--compare", job, second, "--out", tmp_path / "compared.svg").returncode == 0
+    svg = tmp_path / "compared.svg"
+    assert cli("report", "--compare", job, third, "--out", svg).returncode == 0
+    texts = [node.text for node in xml.etree.ElementTree.parse(svg).iter() if node.text]
+    assert {f"{job}, seed 0, layer 1 neuron 3", f"{third}, seed 0, layer 1 neuron 4"} <= set(texts)
 
 
 def test_sweep(visit, cli, phi, stubs, tmp_path):
@@ -395,9 +398,23 @@ def test_jobs_that_have_not_ended(server, root, cli, stubs, visit, tmp_path):
     assert done.returncode == 0 and "a partial report: " in done.stderr
     notice = visit(path).locator(".notice").inner_text()
     assert notice.startswith("Partial report. The job was RUNNING after ")
+    svg = tmp_path / "frontier.svg"
+    assert cli("report", running, "--out", svg, server=busy).returncode == 0
+    assert re.search(rf">{running} \(\d+ of 1000000 iterations\)<", svg.read_text())
     done = cli("cancel", waiting, server=busy)
     done = cli("report", waiting, "--out", path, server=busy)
     assert done.returncode == 3 and "nothing to report" in done.stderr
+    second = start(busy, stubs, iterations=1_000_000, seed=1)
+    assert cli("pause", running, server=busy).returncode == 0
+    for response in busy.stub.WatchJob(stubs.service.WatchJobRequest(id=second), timeout=120):
+        if response.step.index >= 2:
+            break
+    done = cli("report", "--compare", running, second, "--out", path, server=busy)
+    assert done.returncode == 0
+    assert f"a partial report: {running} is PAUSED after " in done.stderr and f"a partial report: {second} is RUNNING after " in done.stderr
+    notices = visit(path).locator(".notice").all_inner_texts()
+    assert [notice.split(" was ")[0] for notice in notices] == [f"Partial report. Job {running}", f"Partial report. Job {second}"]
+    assert cli("cancel", second, server=busy).returncode == 0
     assert cli("cancel", running, server=busy).returncode == 0
 
 
@@ -412,6 +429,7 @@ def test_what_cannot_be_asked(cli, job, phi, stubs, tmp_path):
     for args, hint in [
         ([job], "--out"), ([job, job, "--out", path], "--compare"), ([job, "--compare", "--out", path], "2 to 8"),
         ([job, "--out", path, "--figure", "evolution"], "svg or png"), ([job, "--out", path, "--format", "gif"], "html"),
+        ([job, "--out", ""], "give the name of a file"), (["--compare", job, job, "--out", path], f"has {job} twice"),
         ([job, "--out", path, "--thresholds", "4,x"], "'x'"), ([job, "--out", path, "--thresholds", "1,2,3,4,5,6"], "at most 5"),
         (["--compare", job, "sweep-x", "--out", path], "not sweeps"),
     ]:

@@ -132,6 +132,22 @@ TEST(CompareReportTest, WarnsOfWhatCannotBeCompared) {
   EXPECT_EQ(CompareReportJson(jobs, {}, "now")["notices"].size(), 2U);
 }
 
+TEST(CompareReportTest, TellsWhichJobIsPartial) {
+  std::vector<ComparedJob> jobs(2);
+  jobs[0].job = jobs[1].job = Report().job;
+  jobs[1].job.set_id("j2");
+  jobs[1].job.set_state(v1::Job::CANCELLED);
+  jobs[1].job.set_completed_iterations(1);
+  jobs[0].frontier = FrontierOf({1});
+  const Json data = CompareReportJson(jobs, {}, "now");
+  EXPECT_EQ(data["notices"], Json::parse(R"([["The search did not run to its end.",
+                                "Job j2 is CANCELLED after 1 of 3 iterations."],
+                               ["The frontier is empty.",
+                                "Job j2 scored nothing below its ceiling on cross-entropy."]])"));
+  EXPECT_EQ(data["jobs"][0]["name"], "j1, seed 0");
+  EXPECT_EQ(data["jobs"][1]["name"], "j2 (1 of 3 iterations), seed 0");
+}
+
 TEST(ReportPageTest, NoTextLeavesItsPlace) {
   JobReport report = Report();
   report.frontier.mutable_points(0)->set_text("</script><!--\u2028@STYLE@ \xff");
