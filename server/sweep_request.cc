@@ -1,6 +1,7 @@
 #include "server/sweep_request.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -151,20 +152,50 @@ SearchSpec CheckBase(const v1::SweepSpec& spec, const v1::Objective& any,
   return base;
 }
 
+// What is wrong with objective "objective", under the name of what it was made of.
+using Rename = std::function<void(FieldViolation&)>;
+
+// `from` at the beginning of the field's name becomes `to`; false without it.
+bool Replace(FieldViolation& violation, absl::string_view from, const std::string& to) {
+  absl::string_view rest = violation.field;
+  if (!absl::ConsumePrefix(&rest, from)) return false;
+  violation.field = absl::StrCat(to, rest);
+  return true;
+}
+
+// Of row `row` of the range that stands under `path`.
+void RenameDirection(const v1::DirectionRange& range, const std::string& path, int row,
+                     FieldViolation& violation) {
+  if (!Replace(violation, "objective.terms[0].direction", path + ".direction")) {
+    Replace(violation, "objective", path);
+    return;
+  }
+  const std::string vector = path + ".direction.vector";
+  if (violation.field == vector + ".row") {
+    // The first row that the matrix does not have stands for all up to the last.
+    const bool first = row == range.first_row();
+    absl::string_view rest = violation.description;
+    absl::ConsumePrefix(&rest, absl::StrCat("is ", row));
+    violation = {path + (first ? ".first_row" : ".last_row"),
+                 absl::StrCat("is ", first ? row : range.last_row(), rest)};
+  } else if (violation.field == vector && !absl::StartsWith(violation.description, "names ")) {
+    violation.description = absl::StrCat("row ", row, " ", violation.description);
+  }
+}
+
 // Adds the sweep's objectives in its order, each checked in what all have in common.
 void Expand(const v1::SweepSpec& spec, const Converter& converter, const Limits& limits,
             SweepPlan& plan, FieldViolations& violations) {
   v1::JobSpec one;
-  const auto add = [&](const std::string& path) {
+  const auto add = [&](const Rename& rename) {
     FieldViolations found;
     CheckObjectiveTexts(one.objective(), "objective", limits, found);
     if (found.empty()) {
       plan.objectives.push_back(converter.ParseSweepObjective(one.objective(), plan.base, found));
     }
     for (FieldViolation& violation : found) {
-      absl::string_view field = violation.field;
-      absl::ConsumePrefix(&field, "objective");
-      violations.push_back({absl::StrCat(path, field), std::move(violation.description)});
+      rename(violation);
+      violations.push_back(std::move(violation));
     }
     v1::JobSpec filled = one;
     FillObjective(filled);
@@ -172,25 +203,29 @@ void Expand(const v1::SweepSpec& spec, const Converter& converter, const Limits&
   };
   for (int i = 0; i < spec.objectives_size(); ++i) {
     *one.mutable_objective() = spec.objectives(i);
-    add(Indexed("spec.objectives", i));
+    add([&](FieldViolation& violation) {
+      Replace(violation, "objective", Indexed("spec.objectives", i));
+    });
   }
   for (int i = 0; i < spec.neurons_size(); ++i) {
     const v1::NeuronRange& range = spec.neurons(i);
+    const std::string path = Indexed("spec.neurons", i);
     *one.mutable_objective() = NeuronOf(range);
     for (int neuron = range.first(); neuron <= range.last(); ++neuron) {
       one.mutable_objective()->mutable_neuron()->set_neuron(neuron);
-      add(Indexed("spec.neurons", i));
+      add([&](FieldViolation& violation) { Replace(violation, "objective", path); });
     }
   }
   for (int i = 0; i < spec.directions_size(); ++i) {
     const v1::DirectionRange& range = spec.directions(i);
+    const std::string path = Indexed("spec.directions", i);
     *one.mutable_objective() = DirectionOf(range);
     v1::Vector& vector =
         *one.mutable_objective()->mutable_terms(0)->mutable_direction()->mutable_vector();
     for (int row = range.first_row(); row <= range.last_row(); ++row) {
       const size_t found = violations.size();
       vector.set_row(row);
-      add(Indexed("spec.directions", i));
+      add([&](FieldViolation& violation) { RenameDirection(range, path, row, violation); });
       // What is wrong with one row is mostly wrong with all.
       if (violations.size() > found) break;
     }

@@ -331,7 +331,7 @@ def test_rows_of_an_uploaded_matrix(phi, stubs, epo, tmp_path, tiny):
         assert [(list(p.prompt.ids), p.prompt.target) for p in frontier.points] == [(list(p.ids), p.target) for p in alone]
 
     for how, field in (
-        ({"direction": direction(), "first_row": 2, "last_row": 4}, "spec.directions[0].terms[0].direction.vector"),
+        ({"direction": direction(), "first_row": 2, "last_row": 4}, "spec.directions[0].last_row"),
         ({"direction": direction(row=1), "first_row": 0, "last_row": 1}, "spec.directions[0].direction.vector.row"),
         ({"direction": direction(), "first_row": -1, "last_row": 1}, "spec.directions[0].first_row"),
         ({"direction": direction(), "first_row": 2, "last_row": 1}, "spec.directions[0].last_row"),

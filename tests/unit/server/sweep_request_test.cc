@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -41,9 +42,7 @@ class SweepRequestTest : public testing::Test {
     return objective;
   }
 
-  absl::StatusOr<SweepPlan> Check() {
-    return CheckSweepRequest(request_, converter_, limits_);
-  }
+  absl::StatusOr<SweepPlan> Check() { return CheckSweepRequest(request_, converter_, limits_); }
 
   // "field: what; field: what".
   std::string Refusal() {
@@ -95,6 +94,49 @@ TEST_F(SweepRequestTest, WithoutSeedsThereIsTheDefaultOne) {
   AddNeurons(2, 0, 1);
   spec().mutable_job()->set_top_k(16);
   EXPECT_EQ(Check()->seeds, std::vector<uint64_t>{0});
+}
+
+// A matrix of `rows` rows, of which the one after `good_rows` is all 0.
+class Matrix : public VectorSource {
+ public:
+  Matrix(int rows, int width, int good_rows) : rows_(rows), width_(width), good_rows_(good_rows) {}
+  absl::StatusOr<VectorValues> Row(const std::string& name, int row) const override {
+    if (name != "m") return absl::NotFoundError("names a vector that is not there");
+    if (row >= rows_) return absl::OutOfRangeError(absl::StrCat("is ", row, ", but m is short"));
+    return std::make_shared<const std::vector<float>>(width_, row == good_rows_ ? 0.0F : 1.0F);
+  }
+
+ private:
+  const int rows_;
+  const int width_;
+  const int good_rows_;
+};
+
+TEST_F(SweepRequestTest, WhatIsWrongWithADirectionIsNamedAsItWasGiven) {
+  const auto refusal = [&](const Matrix& matrix, const char* name, int first, int last,
+                           int layer = 1) {
+    const Converter converter(*model_, &matrix);
+    v1::CreateSweepRequest request;
+    request.mutable_spec()->mutable_job()->set_top_k(16);
+    v1::DirectionRange& range = *request.mutable_spec()->add_directions();
+    range.mutable_direction()->set_layer(layer);
+    range.mutable_direction()->mutable_vector()->set_name(name);
+    range.set_first_row(first);
+    range.set_last_row(last);
+    const auto plan = CheckSweepRequest(request, converter, limits_);
+    return plan.ok() ? "accepted" : std::string(plan.status().message());
+  };
+  const int width = model_->config().hidden_size;
+  const Matrix good(6, width, 6);
+  EXPECT_EQ(refusal(good, "m", 0, 5), "accepted");
+  EXPECT_EQ(refusal(good, "m", 0, 9), "spec.directions[0].last_row: is 9, but m is short");
+  EXPECT_EQ(refusal(good, "m", 6, 9), "spec.directions[0].first_row: is 6, but m is short");
+  EXPECT_EQ(refusal(good, "n", 0, 5),
+            "spec.directions[0].direction.vector: names a vector that is not there");
+  EXPECT_EQ(refusal(Matrix(6, width, 3), "m", 1, 5),
+            "spec.directions[0].direction.vector: row 3 is all 0; give a vector with a direction");
+  EXPECT_EQ(refusal(good, "m", 0, 5, /*layer=*/99).find("spec.directions[0].direction.layer: "), 0)
+      << refusal(good, "m", 0, 5, 99);
 }
 
 TEST_F(SweepRequestTest, NamesEveryBadField) {
