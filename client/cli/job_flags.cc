@@ -40,8 +40,8 @@ void AddJobFlags(CLI::App* app, JobFlags& flags) {
   app->add_option("--restart-penalty", flags.restart_penalty,
                   "Penalty of a restart, X or LO:HI (2.0)")
       ->option_text("X");
-  CLI::Option* text =
-      AddPromptOption(app, "--initial-text", "Start from a text; once, or once a prompt kept");
+  CLI::Option* text = AddPromptOption(
+      app, "--initial-text", "Start from a text; several times (at most --population): in turn");
   CLI::Option* ids =
       AddPromptOption(app, "--initial-ids", "Start from token ids, as in 1,2,3; likewise");
   AddTopic(app, kStartTopic, "Prompts to start from: --initial-text, ...",

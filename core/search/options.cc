@@ -102,10 +102,10 @@ FieldViolations ValidateSearchOptions(const SearchOptions& options, const ModelC
                      ", but must be at least restart_penalty.low, ", options.restart_penalty_low));
   }
   const size_t given = options.initial_prompts.size();
-  checker.Require(
-      given <= 1 || static_cast<int64_t>(given) == options.population, "initial_prompts",
-      absl::StrCat("holds ", given, " prompts, but must hold none, one, or one a slot (",
-                   options.population, ")"));
+  checker.Require(given <= 1 || static_cast<int64_t>(given) <= options.population,
+                  "initial_prompts",
+                  absl::StrCat("holds ", given, " prompts, but may hold at most one a slot (",
+                               options.population, ")"));
   for (size_t i = 0; i < given; ++i) {
     CheckInitialPrompt(options.initial_prompts[i], absl::StrCat("initial_prompts[", i, "]"),
                        options, allowed, checker);

@@ -95,8 +95,7 @@ class EpoSearch final : public Search {
     for (int slot = 0; slot < options_.population; ++slot) {
       Prompt prompt;
       if (!options_.initial_prompts.empty()) {
-        const size_t given = options_.initial_prompts.size();
-        prompt = options_.initial_prompts[given == 1 ? 0 : slot];
+        prompt = options_.initial_prompts[slot % options_.initial_prompts.size()];
       } else {
         for (int i = 0; i < options_.tokens; ++i) prompt.push_back(DrawToken());
         if (absl::Status status = Mend(prompt); !status.ok()) return status;

@@ -37,7 +37,7 @@ struct SearchOptions {
   double restart_penalty_low = 2.0;
   double restart_penalty_high = 2.0;
   uint64_t seed = 0;
-  // None, one (for every slot), or one a slot.
+  // None, or at most one a slot; fewer are repeated in their order over the slots.
   std::vector<Prompt> initial_prompts;
   bool allow_special_tokens = false;
   Constraints constraints;

@@ -127,10 +127,8 @@ TEST_F(SearchOptionsTest, NamesEachBadField) {
       {"restart_penalty.high", [](auto& o) { o.restart_penalty_high = 1.5; },
        "at least restart_penalty.low"},
       {"initial_prompts",
-       [](auto& o) {
-         o.initial_prompts = {Prompt(12, 1), Prompt(12, 2)};
-       },
-       "holds 2 prompts"},
+       [](auto& o) { o.initial_prompts.assign(o.population + 1, Prompt(12, 1)); },
+       "holds 9 prompts, but may hold at most one a slot (8)"},
       {"initial_prompts[0]", [](auto& o) { o.initial_prompts = {Prompt(11, 1)}; },
        "has 11 tokens, but tokens is 12"},
       {"initial_prompts[0]", [](auto& o) { o.initial_prompts = {Prompt()}; }, "has 0 tokens"},

@@ -153,6 +153,9 @@ TEST(SearchTest, StartsFromGivenPrompts) {
   SearchOptions options = SmallOptions();
   options.initial_prompts = {Prompt({1, 2, 3, 4, 5})};
   EXPECT_THAT((*Search::Create(options, AllowAll(50)))->parents(), Each(Prompt({1, 2, 3, 4, 5})));
+  options.initial_prompts = {Prompt(5, 1), Prompt(5, 2), Prompt(5, 3)};
+  EXPECT_THAT((*Search::Create(options, AllowAll(50)))->parents(),
+              ElementsAre(Prompt(5, 1), Prompt(5, 2), Prompt(5, 3), Prompt(5, 1)));
   options.initial_prompts = {Prompt(5, 1), Prompt(5, 2), Prompt(5, 3), Prompt(5, 4)};
   EXPECT_THAT((*Search::Create(options, AllowAll(50)))->parents(),
               ElementsAre(Prompt(5, 1), Prompt(5, 2), Prompt(5, 3), Prompt(5, 4)));
