@@ -66,7 +66,8 @@ absl::StatusOr<v1::Job> Api::CreateJob(const CallContext& context,
   absl::Status initial =
       TakeInitialJob(store_, context, limits_, converter_.model().fingerprint(), complete);
   if (!initial.ok()) return initial;
-  absl::StatusOr<SearchSpec> spec = CheckJobRequest(complete, converter_, limits_);
+  absl::StatusOr<SearchSpec> spec =
+      CheckJobRequest(complete, converter_, limits_, request.spec().initial_job());
   if (!spec.ok()) return spec.status();
   if (absl::Status room = storage_.Admit(); !room.ok()) return room;
 

@@ -2,11 +2,18 @@
 
 #include <google/protobuf/util/time_util.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "core/base/field_violation.h"
 #include "server/clock.h"
@@ -43,6 +50,56 @@ void CheckDeadline(const v1::JobSpec& spec, const std::string& path, FieldViolat
   }
 }
 
+// "constraints.banned_texts[0]" out of what is wrong with a prompt; empty where that is no
+// constraint's doing.
+std::string RuleOf(const std::string& description) {
+  const size_t begin = description.find("constraints.");
+  if (begin == std::string::npos) return "";
+  const auto named = [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("._[]", c);
+  };
+  const auto end = std::find_if_not(description.begin() + begin, description.end(), named);
+  return std::string(description.begin() + begin, end);
+}
+
+// What is wrong with initial prompts, one violation for the job that they come from.
+void BlameInitialJob(const std::string& id, const v1::JobSpec& spec, FieldViolations& violations) {
+  const std::string prefix = "spec.initial_prompts[";
+  // A point may stand in several slots.
+  std::set<std::string> points;
+  std::map<std::string, std::set<std::string>> broken;
+  std::string other;
+  for (const v1::Prompt& prompt : spec.initial_prompts()) points.insert(prompt.SerializeAsString());
+  for (const FieldViolation& violation : violations) {
+    absl::string_view rest = violation.field;
+    int slot = 0;
+    if (!absl::ConsumePrefix(&rest, prefix) || !absl::ConsumeSuffix(&rest, "]") ||
+        !absl::SimpleAtoi(rest, &slot)) {
+      continue;
+    }
+    const std::string rule = RuleOf(violation.description);
+    broken[rule].insert(spec.initial_prompts(slot).SerializeAsString());
+    if (rule.empty() && other.empty()) other = violation.description;
+  }
+  if (broken.empty()) return;
+  std::string what = absl::StrCat("names the job \"", id, "\", whose frontier does not do: of ",
+                                  points.size(), " points ");
+  const char* separator = "";
+  for (const auto& [rule, by] : broken) {
+    absl::StrAppend(&what, separator, by.size());
+    if (rule.empty()) {
+      absl::StrAppend(&what, " cannot be used (one ", other, ")");
+    } else {
+      absl::StrAppend(&what, by.size() == 1 ? " breaks " : " break ", rule);
+    }
+    separator = ", ";
+  }
+  std::erase_if(violations, [&](const FieldViolation& violation) {
+    return absl::StartsWith(violation.field, prefix);
+  });
+  violations.push_back({"spec.initial_job", std::move(what)});
+}
+
 }  // namespace
 
 void CheckRequestId(const std::string& request_id, FieldViolations& violations) {
@@ -51,7 +108,8 @@ void CheckRequestId(const std::string& request_id, FieldViolations& violations) 
 }
 
 SearchSpec CheckJobSpec(const v1::JobSpec& spec, const std::string& path,
-                        const Converter& converter, const Limits& limits, FieldViolations& violations) {
+                        const Converter& converter, const Limits& limits,
+                        FieldViolations& violations) {
   const size_t before = violations.size();
   CheckJobTexts(spec, path, limits, violations);
   if (violations.size() > before) return {};
@@ -63,7 +121,8 @@ SearchSpec CheckJobSpec(const v1::JobSpec& spec, const std::string& path,
 }
 
 absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
-                                           const Converter& converter, const Limits& limits) {
+                                           const Converter& converter, const Limits& limits,
+                                           const std::string& initial_job) {
   FieldViolations violations;
   CheckRequestId(request.request_id(), violations);
   SearchSpec spec;
@@ -72,6 +131,7 @@ absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
   } else {
     violations.push_back({"spec", "is required"});
   }
+  if (!initial_job.empty()) BlameInitialJob(initial_job, request.spec(), violations);
   if (!violations.empty()) return InvalidFields(violations);
   return spec;
 }

@@ -12,9 +12,11 @@
 namespace epo {
 
 // The search that `request` asks for; INVALID_ARGUMENT with every bad field, see InvalidFields().
-// Thread-safe.
+// `initial_job`: the job out of whose frontier the initial prompts come, which nobody gave; empty
+// for none. Thread-safe.
 absl::StatusOr<SearchSpec> CheckJobRequest(const v1::CreateJobRequest& request,
-                                           const Converter& converter, const Limits& limits);
+                                           const Converter& converter, const Limits& limits,
+                                           const std::string& initial_job = "");
 
 // The parts of it: each adds what is wrong to `violations`.
 void CheckRequestId(const std::string& request_id, FieldViolations& violations);
