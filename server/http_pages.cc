@@ -12,9 +12,10 @@
 namespace epo {
 namespace {
 
-// Enough that a few stalled clients do not keep a scraper waiting.
-constexpr char kThreads[] = "4";
-constexpr char kRequestTimeoutMs[] = "3000";
+// A thread a connection: enough that dozens of stalled clients do not keep a scraper waiting, and
+// that more of them do so for a moment only.
+constexpr char kThreads[] = "64";
+constexpr char kRequestTimeoutMs[] = "1000";
 
 int LogFromCivetweb(const mg_connection* /*connection*/, const char* message) {
   spdlog::debug("http: {}", message);

@@ -19,7 +19,7 @@ struct HttpPage {
 };
 
 // Serves pages until it is destroyed, which waits for the requests under way. Answers GET and HEAD
-// of its pages and nothing else; a client that stalls is dropped after some seconds.
+// of its pages and nothing else; a client that stalls is dropped after a second.
 class HttpPages {
  public:
   // By path: "/metrics". Called on a thread of the pages' own; several may run at once.
