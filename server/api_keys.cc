@@ -67,6 +67,8 @@ absl::StatusOr<Role> ParseRoles(absl::string_view roles) {
 }
 
 absl::StatusOr<ApiKey> ParseLine(absl::string_view line) {
+  // No word of a line has a '#'.
+  line = line.substr(0, line.find('#'));
   const std::vector<absl::string_view> words =
       absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
   if (words.size() != 3) return absl::InvalidArgumentError(kFormat);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/strip.h"
 #include "server/store_options.h"
 
 namespace epo {
@@ -38,7 +39,22 @@ std::string CheckListen(const std::string& text) {
 }
 
 std::string CheckMetricsListen(const std::string& text) {
-  return text.empty() || text == kOff ? "" : CheckListen(text);
+  if (text.empty() || text == kOff) return "";
+  if (text.front() == '[') {
+    return "\"" + text + "\" is an IPv6 address, and the metrics are served on IPv4 alone";
+  }
+  return CheckListen(text);
+}
+
+// Whether there is such a device is found out when the model is loaded.
+std::string CheckDevice(const std::string& text) {
+  absl::string_view number = text;
+  int index = 0;
+  if (text == "auto" || text == "cpu" ||
+      (absl::ConsumePrefix(&number, "cuda:") && absl::SimpleAtoi(number, &index) && index >= 0)) {
+    return "";
+  }
+  return "\"" + text + "\" is none of auto, cpu and cuda:N";
 }
 
 }  // namespace
@@ -56,6 +72,7 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->check(CLI::Validator(CLI::ExistingDirectory).description(""))
       ->type_name("DIR");
   app.add_option("--device", options.device, "auto, cpu or cuda:N")
+      ->check(CLI::Validator(CheckDevice, "", "device"))
       ->type_name("DEVICE")
       ->capture_default_str();
   app.add_option("--dtype", options.dtype, "auto, float64, float32, bfloat16 or float16")
@@ -70,7 +87,7 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
       ->type_name("DIR")
       ->capture_default_str();
   app.add_option("--metrics-listen", options.metrics_listen,
-                 "Address of the Prometheus metrics; off for none")
+                 "IPv4 address of the Prometheus metrics; off for none")
       ->check(CLI::Validator(CheckMetricsListen, "", "metrics-listen"))
       ->type_name("HOST:PORT")
       ->capture_default_str();
@@ -113,6 +130,9 @@ std::optional<ServerOptions> ParseOptions(int argc, const char* const* argv, int
   try {
     app.parse(argc, argv);
     if (state_dir.empty()) {
+      if (app.count("--state-dir") > 0) {
+        throw CLI::ValidationError("--state-dir", "is empty; give a directory, or leave it out");
+      }
       throw CLI::RequiredError("--state-dir (neither XDG_STATE_HOME nor HOME is set)");
     }
     if (absl::Status safe = CheckSecurity(options.security, options.listen); !safe.ok()) {

@@ -35,9 +35,10 @@ std::string Problem(const std::string& text) {
 }
 
 TEST(ApiKeysTest, ReadsNamesRolesAndHashes) {
-  const auto keys = ParseApiKeys(absl::StrCat("# ours\n\nalice submit sha256:", kOne,
-                                              "\r\n  ops.team@lab\tread,admin  sha256:", kTwo),
-                                 "keys.txt");
+  const auto keys =
+      ParseApiKeys(absl::StrCat("# ours\n\nalice submit sha256:", kOne,
+                                " # since May # 2026\r\n  ops.team@lab\tread,admin  sha256:", kTwo),
+                   "keys.txt");
   ASSERT_TRUE(keys.ok()) << keys.status();
   ASSERT_EQ(keys->size(), 2);
   EXPECT_EQ((*keys)[0].client, "alice");
