@@ -279,7 +279,7 @@ def test_runs_that_do_not_fit_together(epo_client, tmp_path):
         "it has no keep": {"keep": None},
         "has format 2": {"format": np.array(2)},
         "its format is no number": {"format": np.array([1, 2])},
-        "its format is no numbe": {"format": np.array("1")},
+        "its format is no number$": {"format": np.array("1")},
         "its job lacks an id": {"job": np.array("{}")},
         "a damaged run: maximum recursion": {"frontier": np.array("[" * 100_000)},
         "point 0 of its frontier lacks a text or a score": {"frontier": np.array('[{"target": null, "xentropy": 2, "text": "a", "ids": [1]}]')},
