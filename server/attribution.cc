@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "server/convert_objective.h"
 #include "server/find_job.h"
+#include "server/job_state.h"
 #include "server/model_calls.h"
 #include "server/status.h"
 #include "server/stream_reactor.h"
@@ -53,9 +54,11 @@ absl::StatusOr<v1::ScoreRequest> OfPoint(const AttributionSources& sources,
   if (!last.ok()) return last.status();
   const int points = last->empty() ? 0 : last->front().frontier().points_size();
   if (points == 0) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     absl::StrCat("job \"", point.job(), "\" has no frontier yet"), "NO_FRONTIER",
-                     {{"job", point.job()}});
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition,
+        absl::StrCat("job \"", point.job(), "\" ",
+                     IsTerminal(job->state()) ? "ended without a frontier" : "has no frontier yet"),
+        "NO_FRONTIER", {{"job", point.job()}});
   }
   if (point.index() < 0 || point.index() >= points) {
     return InvalidFields(

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/search/search.h"
 #include "server/find_job.h"
+#include "server/job_state.h"
 #include "server/status.h"
 
 namespace epo {
@@ -45,7 +46,9 @@ absl::Status TakeInitialJob(const Store& store, const CallContext& context, cons
       store.GetSteps(id, std::max(job->completed_iterations() - 1, 0), 1);
   if (!last.ok()) return last.status();
   if (last->empty() || last->front().frontier().points().empty()) {
-    return Bad(absl::StrCat(named, "which has no frontier yet; wait until it has made a step"));
+    return Bad(absl::StrCat(named, IsTerminal(job->state())
+                                       ? "which ended without a frontier"
+                                       : "which has no frontier yet; wait until it has one"));
   }
   const auto& points = last->front().frontier().points();
   if (const int tokens = points[0].ids_size(); spec.has_tokens() && spec.tokens() != tokens) {

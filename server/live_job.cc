@@ -3,10 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/clock.h"
 #include "server/job_state.h"
@@ -17,6 +19,18 @@ namespace {
 
 // Who writes when it is no single job. No id has a space.
 constexpr char kRound[] = "the next round";
+
+// What a search that has made its last step, `report`, has to show. Nothing is FAILED_PRECONDITION.
+absl::Status CheckFound(const Constraints& constraints, const StepReport& report) {
+  if (!constraints.max_cross_entropy || !report.frontier.empty()) return absl::OkStatus();
+  // While all are above the ceiling, what is least is kept: so the last pool has it.
+  float least = std::numeric_limits<float>::infinity();
+  for (const Score& score : report.iteration.scores) least = std::min(least, score.cross_entropy);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "constraints.max_cross_entropy: no prompt that was scored has a cross-entropy of at most ",
+      *constraints.max_cross_entropy, "; the least is ", least,
+      ". Raise the ceiling, run more iterations, or start from more fluent prompts"));
+}
 
 }  // namespace
 
@@ -80,7 +94,9 @@ void JobLedger::Record(LiveJob& live, const StepReport& report, double round_sec
   job.mutable_term_scales()->Assign(report.term_scales.begin(), report.term_scales.end());
   if (absl::Seconds(job.run_seconds() - live.run_seconds_before) >= probation_) job.clear_crashes();
   if (live.run->done()) {
-    job.set_state(v1::Job::SUCCEEDED);
+    const absl::Status found = CheckFound(live.spec.options.constraints, report);
+    job.set_state(found.ok() ? v1::Job::SUCCEEDED : v1::Job::FAILED);
+    if (!found.ok()) *job.mutable_error() = ToRpcStatus(JobFailed(job, found));
     *job.mutable_end_time() = NowTimestamp();
   }
   StepRecord& record = live.unsaved_step.emplace();

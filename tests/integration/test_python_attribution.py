@@ -255,8 +255,10 @@ def test_a_deleted_job(epo_client, client, run):
 
 
 def test_nothing_below_the_ceiling(epo_client, client, neuron):
-    run = client.dream(neuron, iterations=2, constraints={"max_cross_entropy": 0.001}, **SPEC).wait(progress=False)
-    with pytest.raises(epo_client.StateError, match=f'job "{run.id}" has no frontier yet'):
+    run = client.dream(neuron, iterations=2, constraints={"max_cross_entropy": 0.001}, **SPEC)
+    with pytest.raises(epo_client.JobFailedError, match="constraints.max_cross_entropy: no prompt .* at most 0.001; the least is "):
+        run.wait(progress=False)
+    with pytest.raises(epo_client.StateError, match=f'job "{run.id}" ended without a frontier'):
         run.attribute()
 
 

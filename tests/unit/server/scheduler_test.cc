@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -30,6 +32,34 @@ TEST_F(SchedulerTest, EqualJobsAdvanceStepByStep) {
     for (const std::string& other : ids) EXPECT_LE(std::abs(steps[id] - steps[other]), 1);
   }
   EXPECT_EQ(store_->appended().size(), 8u * 12u);
+}
+
+TEST_F(SchedulerTest, AJobThatEndsAboveItsCeilingFailsWithItsSteps) {
+  Start();
+  OpenGate();
+  const auto run = [&](double ceiling) {
+    Scheduler::Submission submission = Prepare(3);
+    const std::string id = submission.job.id();
+    submission.spec.options.constraints.max_cross_entropy = ceiling;
+    scheduler_->Submit(std::move(submission));
+    return WaitForEnd(id);
+  };
+  const v1::Job job = run(0.25);
+  EXPECT_EQ(job.state(), v1::Job::FAILED);
+  EXPECT_EQ(job.completed_iterations(), 3);
+  float least = std::numeric_limits<float>::infinity();
+  const std::vector<v1::Iteration> iterations = store_->GetIterations(job.id(), 0, 10).value();
+  EXPECT_EQ(iterations.size(), 3);
+  for (const v1::Iteration& iteration : iterations) {
+    for (const float each : iteration.cross_entropy()) least = std::min(least, each);
+  }
+  EXPECT_EQ(job.error().message().find(absl::StrCat(
+                "constraints.max_cross_entropy: no prompt that was scored has a cross-entropy of "
+                "at most 0.25; the least is ",
+                least, ". ")),
+            0)
+      << job.error().message();
+  EXPECT_EQ(run(1000).state(), v1::Job::SUCCEEDED);
 }
 
 TEST_F(SchedulerTest, ABigJobStarvesNobodyAndIsNotStarved) {
