@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/convert_objective.h"
@@ -188,6 +189,10 @@ class AttributionStream final : public StreamReactor<v1::AttributeResponse>,
     if (!violations.empty()) return InvalidFields(Named(std::move(violations)));
     ScoreSpec spec = sources_.converter.ParseScore(*request, violations);
     CheckScore(spec.prompts, sources_.limits, violations);
+    if (!spec.prompts.empty()) {
+      CheckContexts(spec.objective, std::ssize(spec.prompts[0]), "contexts", sources_.limits,
+                    violations);
+    }
     if (!violations.empty()) return InvalidFields(Named(std::move(violations)));
     prompt_ = spec.prompts[0];
     objective_ = spec.objective;
@@ -202,7 +207,11 @@ class AttributionStream final : public StreamReactor<v1::AttributeResponse>,
     const char* const own = request_.has_point() ? "point" : "prompt";
     for (FieldViolation& violation : violations) {
       absl::string_view rest = violation.field;
-      if (absl::ConsumePrefix(&rest, "prompts[0]")) violation.field = absl::StrCat(own, rest);
+      if (absl::ConsumePrefix(&rest, "prompts[0]")) {
+        violation.field = absl::StrCat(own, rest);
+      } else if (request_.has_point() && absl::StartsWith(rest, "contexts[")) {
+        violation = {own, absl::StrCat("is of a job whose ", rest, " ", violation.description)};
+      }
     }
     return violations;
   }
