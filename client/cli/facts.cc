@@ -1,7 +1,10 @@
 #include "client/cli/facts.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 #include <absl/time/time.h>
+
+#include <algorithm>
 
 #include "client/cli/objective_text.h"
 #include "client/cli/sweep_text.h"
@@ -10,6 +13,62 @@
 #include "client/cli/time.h"
 
 namespace epo::cli {
+namespace {
+
+// Prompts to start from that are told of one by one.
+constexpr int kShownPrompts = 3;
+
+std::string PromptText(const v1::Prompt& prompt) {
+  return prompt.has_text() ? Quote(prompt.text())
+                           : absl::StrCat("ids ", absl::StrJoin(prompt.ids().ids(), ","));
+}
+
+// BOS "before" PROMPT "after".
+std::string ContextText(const v1::Context& context) {
+  std::string text = context.bos() ? "BOS " : "";
+  if (context.has_prefix()) absl::StrAppend(&text, PromptText(context.prefix()), " ");
+  absl::StrAppend(&text, "PROMPT");
+  if (context.has_suffix()) absl::StrAppend(&text, " ", PromptText(context.suffix()));
+  return text;
+}
+
+std::string InitialText(const google::protobuf::RepeatedPtrField<v1::Prompt>& prompts) {
+  std::vector<std::string> parts;
+  for (int i = 0; i < std::min(prompts.size(), kShownPrompts); ++i) {
+    parts.push_back(PromptText(prompts[i]));
+  }
+  if (prompts.size() > kShownPrompts) {
+    parts.push_back(absl::StrCat(prompts.size() - kShownPrompts, " more"));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
+// What of a search is otherwise than by default, and stands in no row of its own.
+void AddUnusual(const v1::JobSpec& spec, Facts& rows) {
+  for (int i = 0; i < spec.contexts_size(); ++i) {
+    rows.emplace_back(spec.contexts_size() == 1 ? "context" : absl::StrCat("context ", i),
+                      ContextText(spec.contexts(i)));
+  }
+  if (spec.across_contexts() == v1::MIN) rows.emplace_back("across", "the least of the contexts");
+  if (spec.fluency_window() == v1::PROMPT_AND_SUFFIX) {
+    rows.emplace_back("fluency", "of prompt and suffix");
+  }
+  if (spec.initial_prompts_size() > 0) {
+    rows.emplace_back("starts from", InitialText(spec.initial_prompts()));
+  }
+  if (spec.has_constraints()) {
+    rows.emplace_back("constraints", ConstraintsText(spec.constraints()));
+  }
+  if (spec.history() == v1::FRONTIER) rows.emplace_back("history", "survivors and frontiers only");
+}
+
+// Whether a term is divided by what the job measures.
+bool Measures(const v1::Objective& objective) {
+  return std::any_of(objective.terms().begin(), objective.terms().end(),
+                     [](const v1::Term& term) { return term.measured_scale(); });
+}
+
+}  // namespace
 
 Facts JobFacts(const v1::Job& job) {
   const v1::JobSpec& spec = job.spec();
@@ -36,9 +95,12 @@ Facts JobFacts(const v1::Job& job) {
       {"ended", job.has_end_time() ? FormatRfc3339(job.end_time()) : "-"},
       {"device time", DurationText(absl::Seconds(job.run_seconds()))},
   };
-  if (spec.has_constraints()) {
-    rows.emplace_back("constraints", ConstraintsText(spec.constraints()));
+  if (Measures(spec.objective())) {
+    rows.emplace_back("term scales", job.term_scales().empty()
+                                         ? "measured before the first step"
+                                         : absl::StrJoin(job.term_scales(), ", "));
   }
+  AddUnusual(spec, rows);
   if (job.queue_position() > 0) {
     rows.emplace_back("queue", absl::StrCat("place ", job.queue_position(), ", to start ",
                                             job.has_estimated_start_time()
@@ -81,6 +143,7 @@ Facts SweepFacts(const v1::Sweep& sweep) {
       {"ended", time(sweep.has_end_time(), sweep.end_time())},
       {"device time", DurationText(absl::Seconds(sweep.run_seconds()))},
   };
+  AddUnusual(spec, rows);
   if (!sweep.client().empty()) rows.emplace_back("client", Escape(sweep.client()));
   return rows;
 }

@@ -8,7 +8,8 @@
 
 namespace epo::cli {
 
-// "layer 8 neuron 12", "least logit of \" dog\" + 3 more"; escaped for a terminal.
+// "layer 8 neuron 12", "least layer 12:mid direction v0123456…:5 at max + 2 * logit of \" dog\" + 3
+// more"; escaped for a terminal. What is as by default is left out.
 std::string ObjectiveText(const v1::Objective& objective);
 
 }  // namespace epo::cli

@@ -154,8 +154,11 @@ std::string SweepPlainLine(const SweepView& view, absl::Time now) {
 
 std::vector<std::string> SweepPointRow(const v1::ObjectiveFrontier& objective,
                                        const v1::ObjectiveFrontier::Point& point) {
-  return {ObjectiveText(objective.objective()), absl::StrCat(point.seed()),
-          ScoreCell(point.prompt().target()), CrossEntropyCell(point.prompt()),
+  return {absl::StrCat(objective.objective_index()),
+          ObjectiveText(objective.objective()),
+          absl::StrCat(point.seed()),
+          ScoreCell(point.prompt().target()),
+          CrossEntropyCell(point.prompt()),
           Quote(point.prompt().text())};
 }
 

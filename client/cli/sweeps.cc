@@ -55,9 +55,13 @@ class PointPrinter {
 
   void Finish() {
     if (session_.table()) {
-      Print(JoinLines(TableLines(
-          {{"objective"}, {"seed", true}, {"target", true}, {"cross-entropy", true}, {"prompt"}},
-          rows_, 0, session_.terminal().color_stdout)));
+      Print(JoinLines(TableLines({{"index", true},
+                                  {"objective"},
+                                  {"seed", true},
+                                  {"target", true},
+                                  {"cross-entropy", true},
+                                  {"prompt"}},
+                                 rows_, 0, session_.terminal().color_stdout)));
     } else if (format() != Format::kCsv) {
       json_.Finish();
     }

@@ -343,7 +343,10 @@ def test_rows_of_an_uploaded_matrix(phi, stubs, epo, tmp_path, tiny):
     shown = epo("sweep", "--directions", f"{name}:0-3@1:post", "--standardized", *SMALL_FLAGS, "--wait", "-o", "json", server=phi,
                 env={"XDG_CONFIG_HOME": str(tmp_path)})
     assert shown.returncode == 0, shown.stderr
-    assert json.loads(shown.stdout)["objective_count"] == 4
+    found = json.loads(shown.stdout)
+    assert found["objective_count"] == 4
+    table = epo("frontier", found["id"], server=phi, env={"XDG_CONFIG_HOME": str(tmp_path)}).stdout
+    assert all(f" {row}  layer 1:post standardised direction {name[:9]}…:{row} " in table for row in range(4))
 
 
 def test_a_sweep_over_a_limit_is_refused_whole(server, stubs, tiny):
@@ -467,7 +470,7 @@ def test_the_command_line(cli, phi, stubs):
     assert [read(r, int(r["objective"].split()[-1]), [int(i) for i in r["ids"].split()]) for r in table] == expected
     assert {r["objective"] for r in table} == {"layer 2 neuron 5", "layer 2 neuron 6", "layer 1 neuron 3"}
     lines = cli("frontier", sweep_id).stdout.splitlines()
-    assert lines[0].split() == ["objective", "seed", "target", "cross-entropy", "prompt"] and len(lines) == len(expected) + 1
+    assert lines[0].split() == ["index", "objective", "seed", "target", "cross-entropy", "prompt"] and len(lines) == len(expected) + 1
     full = json.loads(cli("frontier", sweep_id, "--full", "-o", "json").stdout)["points"]
     assert len(full) == sum(len(f.points) for f in frontiers(phi, stubs, sweep_id, stubs.frontier.PARETO))
     alone = list(csv.DictReader(io.StringIO(cli("frontier", children[0]["id"], "-o", "csv").stdout)))

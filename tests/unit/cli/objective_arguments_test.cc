@@ -176,5 +176,72 @@ TEST(ObjectiveTextTest, IsAFewWords) {
   EXPECT_THAT(ObjectiveText(objective), HasSubstr(" + 1 more"));
 }
 
+TEST(ObjectiveTextTest, NamesVectorsAndTheirPlaces) {
+  v1::Objective objective;
+  auto& direction = *objective.add_terms()->mutable_direction();
+  direction.set_layer(3);
+  direction.set_point(v1::PRE_BLOCK);
+  direction.mutable_vector()->set_name("v0123456789abcdef0123456789abcdef");
+  EXPECT_EQ(ObjectiveText(objective), "layer 3 direction v01234567…");
+  direction.mutable_vector()->set_row(5);
+  direction.set_point(v1::POST_ATTENTION);
+  direction.set_standardized(true);
+  EXPECT_EQ(ObjectiveText(objective), "layer 3:mid standardised direction v01234567…:5");
+  const v1::Vector vector = direction.vector();
+  auto& feature = *objective.mutable_terms(0)->mutable_feature();
+  feature.set_point(v1::POST_BLOCK);
+  *feature.mutable_encoder() = vector;
+  EXPECT_EQ(ObjectiveText(objective), "layer 0 feature v01234567…:5");
+  feature.set_point(v1::PRE_BLOCK);
+  EXPECT_EQ(ObjectiveText(objective), "layer 0:pre feature v01234567…:5");
+  auto& cosine = *objective.mutable_terms(0)->mutable_cosine();
+  cosine.set_point(v1::POST_BLOCK);
+  *cosine.mutable_vector() = vector;
+  EXPECT_EQ(ObjectiveText(objective), "layer 0:post cosine with v01234567…:5");
+  cosine.mutable_vector()->set_values("1234");
+  EXPECT_EQ(ObjectiveText(objective), "layer 0:post cosine with a vector");
+  cosine.mutable_text()->set_text("a");
+  EXPECT_EQ(ObjectiveText(objective), "layer 0:post cosine with \"a\"");
+  *objective.mutable_terms(0)->mutable_output()->mutable_vector() = vector;
+  EXPECT_EQ(ObjectiveText(objective), "layer 0 MLP output v01234567…:5");
+}
+
+TEST(ObjectiveTextTest, TellsWhatIsNotAsByDefault) {
+  v1::Objective objective;
+  v1::Term& term = *objective.add_terms();
+  term.mutable_neuron()->set_layer(8);
+  v1::Position& position = *term.mutable_position();
+  const auto at = [&](const v1::Position& where) {
+    position = where;
+    return ObjectiveText(objective);
+  };
+  EXPECT_EQ(at({}), "layer 8 neuron 0");
+  for (const char* shown : {"3", "max", "mean:2:5", "prompt:0", "prompt:-1", "prompt:max:1:-1"}) {
+    EXPECT_EQ(at(*ParsePosition(shown)), std::string("layer 8 neuron 0 at ") + shown);
+  }
+  // As the server fills it in.
+  v1::Position filled;
+  filled.set_frame(v1::Position::SEQUENCE);
+  filled.set_index(-1);
+  EXPECT_EQ(at(filled), "layer 8 neuron 0");
+  filled.mutable_max()->set_first(0);
+  filled.mutable_max()->set_last(-1);
+  EXPECT_EQ(at(filled), "layer 8 neuron 0 at max");
+  term.set_weight(-2);
+  term.set_constant_scale(0.5);
+  EXPECT_EQ(ObjectiveText(objective), "-2 * layer 8 neuron 0 at max / 0.5");
+  term.set_weight(1);
+  term.set_constant_scale(1);
+  objective.set_combination(v1::Objective::SOFT_MIN);
+  EXPECT_EQ(ObjectiveText(objective), "layer 8 neuron 0 at max");
+  objective.add_terms()->mutable_logit()->mutable_token()->set_id(7);
+  objective.set_temperature(1);
+  EXPECT_EQ(ObjectiveText(objective), "soft-min of layer 8 neuron 0 at max, logit of id 7");
+  objective.set_temperature(0.5);
+  objective.set_goal(v1::Objective::MINIMIZE);
+  EXPECT_EQ(ObjectiveText(objective),
+            "least soft-min at 0.5 of layer 8 neuron 0 at max, logit of id 7");
+}
+
 }  // namespace
 }  // namespace epo::cli

@@ -120,7 +120,7 @@ TEST(SweepTextTest, APointIsARowOfOneTable) {
   point.mutable_prompt()->set_target(0.1F);
   EXPECT_THAT(
       SweepPointRow(frontier, point),
-      ElementsAre("layer 8 neuron 5", "18446744073709551615", "0.1000", "-", "\"a\\n\\\"b\""));
+      ElementsAre("3", "layer 8 neuron 5", "18446744073709551615", "0.1000", "-", "\"a\\n\\\"b\""));
   EXPECT_EQ(Compact(SweepPointJson(frontier, point)),
             R"({"objective_index":3,"objective":{"neuron":{"layer":8,"neuron":5},"terms":[],)"
             R"("combination":"COMBINATION_UNSPECIFIED","temperature":null,)"

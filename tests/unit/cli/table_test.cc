@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "client/cli/facts.h"
 #include "client/cli/text.h"
 
 namespace epo::cli {
@@ -86,6 +87,48 @@ TEST(ConstraintsTextTest, SaysWhatIsForbidden) {
   EXPECT_EQ(ConstraintsText(constraints),
             "ASCII, decodable, without 1 tokens, without tokens like \"\\n+\", without "
             "\"a\\nb\", retokenizable, frozen at 0,2, cross-entropy at most 4.5");
+}
+
+// The facts in `facts` under `name`, one a line.
+std::string FactOf(const Facts& facts, std::string_view name) {
+  std::string all;
+  for (const auto& [key, value] : facts) {
+    if (key == name) all += value + "\n";
+  }
+  return all;
+}
+
+TEST(FactsTest, TellWhatOfASearchIsNotAsByDefault) {
+  v1::Job job;
+  v1::JobSpec& spec = *job.mutable_spec();
+  for (const char* name : {"context", "context 0", "across", "fluency", "starts from", "history",
+                           "term scales", "constraints"}) {
+    EXPECT_EQ(FactOf(JobFacts(job), name), "") << name;
+  }
+  v1::Context& context = *spec.add_contexts();
+  context.set_bos(true);
+  context.mutable_prefix()->set_text("a\n");
+  EXPECT_EQ(FactOf(JobFacts(job), "context"), "BOS \"a\\n\" PROMPT\n");
+  spec.add_contexts()->mutable_suffix()->mutable_ids()->add_ids(3);
+  spec.mutable_contexts(1)->mutable_suffix()->mutable_ids()->add_ids(4);
+  spec.set_across_contexts(v1::MIN);
+  spec.set_fluency_window(v1::PROMPT_AND_SUFFIX);
+  spec.set_history(v1::FRONTIER);
+  for (int i = 0; i < 5; ++i) spec.add_initial_prompts()->set_text("p" + std::to_string(i));
+  v1::Sweep sweep;
+  *sweep.mutable_spec()->mutable_job() = spec;
+  for (const Facts& facts : {JobFacts(job), SweepFacts(sweep)}) {
+    EXPECT_EQ(FactOf(facts, "context 1"), "PROMPT ids 3,4\n");
+    EXPECT_EQ(FactOf(facts, "across"), "the least of the contexts\n");
+    EXPECT_EQ(FactOf(facts, "fluency"), "of prompt and suffix\n");
+    EXPECT_EQ(FactOf(facts, "history"), "survivors and frontiers only\n");
+    EXPECT_EQ(FactOf(facts, "starts from"), "\"p0\", \"p1\", \"p2\", 2 more\n");
+  }
+  spec.mutable_objective()->add_terms()->set_measured_scale(true);
+  EXPECT_EQ(FactOf(JobFacts(job), "term scales"), "measured before the first step\n");
+  job.add_term_scales(0.25);
+  job.add_term_scales(1);
+  EXPECT_EQ(FactOf(JobFacts(job), "term scales"), "0.25, 1\n");
 }
 
 TEST(FrontierLinesTest, ShowsBothEndsWhenThereIsNoRoomForAll) {
