@@ -54,6 +54,9 @@ std::vector<std::string> ReadSubject(const AttributeOptions& options, Session& s
   const auto prompts = CollectPrompts(options.app, options.text, options.ids);
   if (options.job) {
     if (!prompts.empty()) throw CLI::ValidationError("--job", "names the prompt; leave TEXT out");
+    if (const std::string flag = GivenObjectiveFlag(options.objective); !flag.empty()) {
+      throw CLI::ValidationError(flag, "is not said beside --job, which has its own objective");
+    }
     request.mutable_point()->set_job(*options.job);
     request.mutable_point()->set_index(options.point.value_or(0));
     return {};

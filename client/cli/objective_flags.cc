@@ -3,6 +3,7 @@
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 
+#include <algorithm>
 #include <map>
 
 #include "client/cli/arguments.h"
@@ -17,6 +18,9 @@ T Valid(const std::string& flag, absl::StatusOr<T> parsed) {
   if (!parsed.ok()) throw CLI::ValidationError(flag, std::string(parsed.status().message()));
   return *std::move(parsed);
 }
+
+// Of the options that say what to maximise.
+constexpr char kTopic[] = "objective";
 
 // Makes terms of the flags.
 class TermReader {
@@ -87,6 +91,23 @@ void ReadTerms(const ObjectiveFlags& flags, ObjectiveRequest& out) {
   }
 }
 
+// Refuses flags of terms that are not there, which would be left out without a word.
+void CheckTermFlags(const ObjectiveFlags& flags, const v1::Objective& objective) {
+  if (flags.standardized && flags.direction->count() == 0) {
+    throw CLI::ValidationError("--standardized", "is said of a --direction, and there is none");
+  }
+  const std::vector<std::string>& neurons = flags.neuron->results();
+  const auto has_layer = [](const std::string& text) { return absl::StrContains(text, ':'); };
+  if (flags.layer && std::all_of(neurons.begin(), neurons.end(), has_layer)) {
+    throw CLI::ValidationError("--layer", "is said of a --neuron K alone, and there is none");
+  }
+  const auto follows = [](const v1::Term& term) { return term.has_continuation(); };
+  if (flags.position && std::all_of(objective.terms().begin(), objective.terms().end(), follows)) {
+    throw CLI::ValidationError("--position",
+                               "is not said of a --continuation, which follows the whole sequence");
+  }
+}
+
 // One term that a server of any age knows.
 void Shorten(v1::Objective& objective) {
   if (objective.terms_size() != 1 || !objective.terms(0).has_neuron() ||
@@ -121,6 +142,13 @@ void ReadContexts(const ObjectiveFlags& flags, Session& session, ObjectiveReques
                                             prefixes.size(), "; give as many, or one for all"));
   }
   if (count == 0 && (flags.bos || flags.chat)) count = 1;
+  if (flags.across && count == 0) {
+    throw CLI::ValidationError("--across",
+                               "is said of contexts; give --prefix, --suffix, --bos or --chat");
+  }
+  if (flags.count_suffix && suffixes.empty() && !flags.chat) {
+    throw CLI::ValidationError("--count-suffix", "is said of a --suffix or --chat");
+  }
   v1::Context chat;
   if (flags.chat) {
     const std::string chat_template = TemplateOf(session, status);
@@ -182,7 +210,14 @@ void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags) {
   topic.push_back(app->add_option("--across", flags.across, "Of several contexts: mean or min")
                       ->check(CLI::IsMember({"mean", "min"}).description(""))
                       ->option_text("HOW"));
-  AddTopic(app, "objective", "What to maximise: --neuron, --logit, --direction, ...", topic);
+  AddTopic(app, kTopic, "What to maximise: --neuron, --logit, --direction, ...", topic);
+}
+
+std::string GivenObjectiveFlag(const ObjectiveFlags& flags) {
+  for (const CLI::Option* option : flags.app->get_options()) {
+    if (option->get_group() == kTopic && option->count() > 0) return option->get_name();
+  }
+  return "";
 }
 
 ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session,
@@ -190,7 +225,8 @@ ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session,
   ObjectiveRequest out;
   ReadTerms(flags, out);
   if (flags.file) {
-    if (!out.objective.terms().empty() || flags.position || flags.minimize) {
+    if (!out.objective.terms().empty() || flags.position || flags.minimize || flags.standardized ||
+        flags.layer) {
       throw CLI::ValidationError("--objective", "says all of it; leave the other flags out");
     }
     out.objective = Valid("--objective", ReadObjectiveFile(*flags.file));
@@ -198,6 +234,7 @@ ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session,
     if (out.objective.terms().empty()) {
       throw CLI::RequiredError("--neuron, --objective or another flag of --help-objective");
     }
+    CheckTermFlags(flags, out.objective);
     Shorten(out.objective);
     if (flags.minimize) out.objective.set_goal(v1::Objective::MINIMIZE);
   }

@@ -29,6 +29,10 @@ struct ObjectiveFlags {
 // read.
 void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags);
 
+// One of the flags that the user gave, for commands to which they do not always apply; empty for
+// none.
+std::string GivenObjectiveFlag(const ObjectiveFlags& flags);
+
 // What the flags ask for: the fields of a JobSpec and of a ScoreRequest that have the same names.
 struct ObjectiveRequest {
   v1::Objective objective;
@@ -40,7 +44,8 @@ struct ObjectiveRequest {
 };
 
 // Reads files, and asks the server for its model's chat template where --chat wants it. Throws
-// CLI::ValidationError and CLI::RequiredError; what the server says instead of its template is in
+// CLI::ValidationError and CLI::RequiredError, also for a flag that says nothing beside the others;
+// what the server says instead of its template is in
 // `status`.
 ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session, grpc::Status* status);
 
