@@ -96,6 +96,7 @@ int Attribute(Session& session, const AttributeOptions& options) {
   while (reader->Read(&response)) {
     if (response.has_prompt()) {
       *prompt.add_points() = response.prompt();
+      if (!session.table()) printer.Lead("prompt", ToJson(response.prompt()));
     } else if (session.table()) {
       rows.push_back(TokenRow(response.token()));
     } else {

@@ -22,18 +22,26 @@ void Print(std::string_view text) {
 ListPrinter::ListPrinter(std::string name, Format format)
     : name_(std::move(name)), format_(format) {}
 
+void ListPrinter::Lead(const std::string& name, const nlohmann::ordered_json& value) {
+  if (format_ == Format::kJsonl) {
+    Print("{\"" + name + "\":" + Compact(value) + "}\n");
+  } else {
+    opening_ = "{\"" + name + "\": " + Compact(value) + ",\n";
+  }
+}
+
 void ListPrinter::Add(const nlohmann::ordered_json& item) {
   if (format_ == Format::kJsonl) {
     Print(Compact(item) + "\n");
   } else {
-    Print((empty_ ? "{\"" + name_ + "\": [\n" : ",\n") + Compact(item));
+    Print((empty_ ? opening_ + "\"" + name_ + "\": [\n" : ",\n") + Compact(item));
   }
   empty_ = false;
 }
 
 void ListPrinter::Finish() {
   if (format_ == Format::kJsonl) return;
-  Print(empty_ ? "{\"" + name_ + "\": []}\n" : "\n]}\n");
+  Print(empty_ ? opening_ + "\"" + name_ + "\": []}\n" : "\n]}\n");
 }
 
 void PrintValue(const nlohmann::ordered_json& value, Format format) {

@@ -24,6 +24,9 @@ void Print(std::string_view text);
 class ListPrinter {
  public:
   ListPrinter(std::string name, Format format);
+  // Before the first item: a value that the list is about, as a member of the same object (json) or
+  // as `{"<name>": ...}` on a line of its own (jsonl).
+  void Lead(const std::string& name, const nlohmann::ordered_json& value);
   void Add(const nlohmann::ordered_json& item);
   // Ends the list; without it what was printed is visibly unfinished.
   void Finish();
@@ -31,6 +34,8 @@ class ListPrinter {
  private:
   std::string name_;
   Format format_;
+  // What opens the object.
+  std::string opening_ = "{";
   bool empty_ = true;
 };
 

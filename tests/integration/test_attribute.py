@@ -99,7 +99,11 @@ def test_a_jobs_point_is_attributed_under_its_objective(tiny, stubs, epo, tmp_pa
 
     shown = epo("attribute", "--job", job.id, "--substitutes", 4, "-o", "json", server=server, env={"XDG_CONFIG_HOME": str(tmp_path)})
     assert shown.returncode == 0, shown.stderr
-    tokens = json.loads(shown.stdout)["tokens"]
+    prompt, tokens = (json.loads(shown.stdout)[key] for key in ("prompt", "tokens"))
+    assert prompt["ids"] == list(points[0].ids)
+    assert (prompt["target"], prompt["cross_entropy"]) == pytest.approx((points[0].target, points[0].cross_entropy), rel=1e-5)
+    lines = epo("attribute", "--job", job.id, "--substitutes", 4, "-o", "jsonl", server=server, env={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert [json.loads(line) for line in lines.stdout.splitlines()] == [{"prompt": prompt}, *tokens]
     assert [t["id"] for t in tokens] == list(points[0].ids)
     assert all(len(t["substitutes"]) == 4 for t in tokens)
     shown = epo("attribute", "--job", job.id, "--point", len(points) - 1, server=server, env={"XDG_CONFIG_HOME": str(tmp_path)})
