@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cinttypes>
 #include <cstdio>
 #include <string_view>
 #include <utility>
@@ -142,6 +143,22 @@ std::string ContextFlag(std::string_view name) {
   return field == ".bos" ? "--bos" : "";
 }
 
+// What to do about a request that gRPC refused for its size on the server's behalf; empty for
+// another error. The client itself takes whatever is answered.
+std::string TooLarge(const grpc::Status& status) {
+  int64_t size = 0;
+  int64_t most = 0;
+  if (status.error_code() != grpc::StatusCode::RESOURCE_EXHAUSTED ||
+      std::sscanf(status.error_message().c_str(),
+                  "Received message larger than max (%" SCNd64 " vs. %" SCNd64 ")", &size,
+                  &most) != 2) {
+    return "";
+  }
+  return absl::StrCat("the request is of ", size, " bytes, and the server takes ", most,
+                      "; its flag --max-message-bytes sets that, and for uploaded vectors "
+                      "--max-vector-bytes besides");
+}
+
 google::rpc::BadRequest BadRequestOf(const grpc::Status& status) {
   google::rpc::Status details;
   google::rpc::BadRequest bad_request;
@@ -235,6 +252,7 @@ std::vector<std::string> ErrorLines(const grpc::Status& status, const std::strin
         absl::StrCat("cannot reach the server at ", server, ": ", ConnectionProblem(status),
                      "; is epo-server running there? (--server or EPO_SERVER names another)"))};
   }
+  if (std::string too_large = TooLarge(status); !too_large.empty()) return {std::move(too_large)};
   return {Escape(absl::StrCat(message.empty() ? "the server gave no reason" : message, " (",
                               CodeName(status.error_code()), ")"))};
 }

@@ -10,11 +10,10 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "client/cli/read_file.h"
 #include "core/base/float_matrix.h"
 
 namespace epo::cli {
@@ -43,15 +42,6 @@ bool IsVectorName(absl::string_view text) {
          std::all_of(text.begin() + 1, text.end(), [](char c) {
            return absl::ascii_isxdigit(static_cast<unsigned char>(c)) && !absl::ascii_isupper(c);
          });
-}
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream.is_open() || stream.bad()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": cannot be read"));
-  }
-  return content;
 }
 
 absl::StatusOr<Place> ParsePlace(absl::string_view text) {

@@ -1,5 +1,6 @@
 #include "client/cli/sweep_arguments.h"
 
+#include <absl/strings/match.h>
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_split.h>
@@ -55,13 +56,13 @@ absl::StatusOr<v1::DirectionRange> ParseDirections(std::string_view text) {
         absl::StrCat("'", absl::string_view(text.data(), text.size()),
                      "' is not NAME:ROWS@LAYER, as in v0123...:0-63@12 or v0123...:0-63@12:post"));
   }
-  auto placed = ParsePlacedVector(std::string(text.substr(0, colon)).append(text.substr(at)));
-  if (!placed.ok()) return placed.status();
-  if (!placed->vector.has_name()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", absl::string_view(text.data(), text.size()),
-                     "' is a file; upload it with epo upload-vector and give its name"));
+  const absl::string_view matrix(text.data(), colon);
+  if (absl::EndsWith(matrix, ".npy") || absl::EndsWith(matrix, ".safetensors")) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", matrix, "' is a file; upload it with epo upload-vector and give the name it prints"));
   }
+  auto placed = ParsePlacedVector(std::string(matrix).append(text.substr(at)));
+  if (!placed.ok()) return placed.status();
   v1::DirectionRange range;
   range.mutable_direction()->set_layer(placed->place.layer);
   range.mutable_direction()->set_point(placed->place.point);

@@ -1,8 +1,6 @@
 #include <absl/strings/match.h>
 #include <absl/strings/str_cat.h>
 
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -11,6 +9,7 @@
 #include "client/cli/errors.h"
 #include "client/cli/json.h"
 #include "client/cli/output.h"
+#include "client/cli/read_file.h"
 #include "client/cli/text.h"
 
 namespace epo::cli {
@@ -22,17 +21,14 @@ struct UploadOptions {
 };
 
 int Upload(Session& session, const UploadOptions& options) {
-  std::ifstream stream(options.file, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream.is_open() || stream.bad()) {
-    throw CLI::ValidationError("FILE", options.file + ": cannot be read");
-  }
+  absl::StatusOr<std::string> content = ReadFile(options.file);
+  if (!content.ok()) throw CLI::ValidationError("FILE", std::string(content.status().message()));
   v1::UploadVectorRequest request;
   request.set_tensor(options.tensor);
   if (absl::EndsWith(options.file, ".npy")) {
-    request.set_npy(std::move(content));
+    request.set_npy(*std::move(content));
   } else if (absl::EndsWith(options.file, ".safetensors")) {
-    request.set_safetensors(std::move(content));
+    request.set_safetensors(*std::move(content));
   } else {
     throw CLI::ValidationError("FILE", options.file + ": give a .npy or .safetensors file");
   }

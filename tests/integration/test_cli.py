@@ -314,6 +314,8 @@ def test_a_bad_prompt_is_named_by_its_flag(cli):
         *((["attribute", "--job", "j", *flags], f"{flags[0]}: is not said beside --job")
           for flags in (["--minimize"], ["--neuron", "1:1"], ["--prefix", "a"], ["--objective", "o.json"], ["--across", "min"], ["--bos"])),
         (["upload-vector", "w.bin"], "FILE: w.bin"),
+        (["upload-vector", "/tmp"], "FILE: /tmp: cannot be read: Is a directory"),
+        (["submit", "--objective", "/tmp"], "--objective: /tmp: cannot be read: Is a directory"),
         (["submit", "--layer", "x", "--neuron", "1"], "--layer: 'x' is no whole number"),
         (["submit", "--layer", "1", "--neuron", "1", "--seed", "-1"], "--seed: '-1'"),
         (["submit", "--layer", "1", "--neuron", "1", "--restart-penalty", "1:x"], "--restart-penalty: '1:x'"),

@@ -63,6 +63,17 @@ TEST(ErrorLinesTest, OtherErrorsNameTheirCode) {
               ElementsAre("who? (UNAUTHENTICATED)"));
 }
 
+TEST(ErrorLinesTest, ARequestThatIsTooLargeHasARemedy) {
+  EXPECT_THAT(ErrorLines({grpc::StatusCode::RESOURCE_EXHAUSTED,
+                          "Received message larger than max (5400133 vs. 4194304)"},
+                         "here"),
+              ElementsAre("the request is of 5400133 bytes, and the server takes 4194304; its flag "
+                          "--max-message-bytes sets that, and for uploaded vectors "
+                          "--max-vector-bytes besides"));
+  EXPECT_THAT(ErrorLines({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many jobs"}, "here"),
+              ElementsAre("too many jobs (RESOURCE_EXHAUSTED)"));
+}
+
 TEST(ErrorLinesTest, UnreachableIsToldFromAServersOwnRefusal) {
   const grpc::Status refused(
       grpc::StatusCode::UNAVAILABLE,

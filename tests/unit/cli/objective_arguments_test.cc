@@ -131,6 +131,7 @@ TEST_F(FilesTest, ObjectivesOfFiles) {
   EXPECT_THAT(Why(read("{\"goal\":\n \"MAXIMISE\"}")), HasSubstr("o.json, line "));
   EXPECT_THAT(Why(read("")), HasSubstr("line 1"));
   EXPECT_THAT(Why(ReadObjectiveFile("none.json")), HasSubstr("none.json: cannot be read"));
+  EXPECT_THAT(Why(ReadObjectiveFile(testing::TempDir())), HasSubstr("Is a directory"));
 }
 
 TEST(ObjectiveArgumentsTest, ChatTemplates) {

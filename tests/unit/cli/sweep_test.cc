@@ -37,6 +37,20 @@ TEST(SweepArgumentsTest, NeuronsAreALayerAndRanges) {
   }
 }
 
+TEST(SweepArgumentsTest, DirectionsAreRowsOfWhatWasUploaded) {
+  const std::string name = "v" + std::string(32, '0');
+  const auto range = ParseDirections(name + ":3-5@12:post");
+  ASSERT_TRUE(range.ok()) << range.status();
+  EXPECT_EQ(range->direction().vector().name(), name);
+  EXPECT_EQ(range->direction().point(), v1::POST_BLOCK);
+  EXPECT_EQ(range->first_row(), 3);
+  EXPECT_EQ(range->last_row(), 5);
+  for (const char* file : {"none.npy", "a/none.safetensors"}) {
+    EXPECT_THAT(std::string(ParseDirections(std::string(file) + ":0@1").status().message()),
+                HasSubstr("is a file; upload it with epo upload-vector"));
+  }
+}
+
 TEST(SweepArgumentsTest, SeedsAreRangesOrNumbers) {
   EXPECT_THAT(*ParseSeeds("0-4"), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(*ParseSeeds("7"), ElementsAre(7));
