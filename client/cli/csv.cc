@@ -29,9 +29,10 @@ std::string CsvLine(const std::vector<std::string>& cells) {
          "\n";
 }
 
-std::vector<std::string> CsvCells(const v1::ScoredPrompt& prompt) {
+std::vector<std::string> CsvCells(const v1::ScoredPrompt& prompt, bool terminal) {
   return {Number(prompt.target()), prompt.has_cross_entropy() ? Number(prompt.cross_entropy()) : "",
-          Escape(prompt.text()), absl::StrJoin(prompt.ids(), " ")};
+          terminal ? Escape(prompt.text()) : prompt.text(), absl::StrJoin(prompt.ids(), " "),
+          prompt.round_trips() ? "true" : "false"};
 }
 
 }  // namespace epo::cli

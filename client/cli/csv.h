@@ -2,6 +2,7 @@
 #ifndef EPO_CLIENT_CLI_CSV_H_
 #define EPO_CLIENT_CLI_CSV_H_
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -13,9 +14,12 @@ namespace epo::cli {
 // is quoted.
 std::string CsvLine(const std::vector<std::string>& cells);
 
-// target, cross_entropy (empty for none), text (escaped as in a table, so that a row is a line) and
-// ids (exact, by spaces); numbers read back as the same float32.
-std::vector<std::string> CsvCells(const v1::ScoredPrompt& prompt);
+// The cells of a scored prompt: numbers that read back as the same float32 (cross_entropy empty for
+// none), ids by spaces, round_trips true or false. The text is escaped as in a table when it is for
+// a terminal, else as it is.
+inline constexpr std::array kPromptColumns = {"target", "cross_entropy", "text", "ids",
+                                              "round_trips"};
+std::vector<std::string> CsvCells(const v1::ScoredPrompt& prompt, bool terminal);
 
 }  // namespace epo::cli
 

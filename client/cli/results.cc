@@ -35,8 +35,10 @@ int ShowFrontier(Session& session, const std::string& id, bool full) {
     return kDone;
   }
   if (session.settings().format == Format::kCsv) {
-    Print(CsvLine({"target", "cross_entropy", "text", "ids"}));
-    for (const auto& point : frontier.points()) Print(CsvLine(CsvCells(point)));
+    Print(CsvLine({kPromptColumns.begin(), kPromptColumns.end()}));
+    for (const auto& point : frontier.points()) {
+      Print(CsvLine(CsvCells(point, session.terminal().stdout_is_terminal)));
+    }
     return kDone;
   }
   ListPrinter printer("points", session.settings().format);

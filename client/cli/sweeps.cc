@@ -32,8 +32,9 @@ class PointPrinter {
   explicit PointPrinter(const Session& session)
       : session_(session), json_("points", session.settings().format) {
     if (format() == Format::kCsv) {
-      Print(CsvLine({"objective_index", "objective", "seed", "job", "target", "cross_entropy",
-                     "text", "ids"}));
+      std::vector<std::string> columns = {"objective_index", "objective", "seed", "job"};
+      columns.insert(columns.end(), kPromptColumns.begin(), kPromptColumns.end());
+      Print(CsvLine(columns));
     }
   }
 
@@ -45,7 +46,9 @@ class PointPrinter {
         std::vector<std::string> cells = {std::to_string(objective.objective_index()),
                                           ObjectiveText(objective.objective()),
                                           std::to_string(point.seed()), point.job()};
-        for (std::string& cell : CsvCells(point.prompt())) cells.push_back(std::move(cell));
+        for (std::string& cell : CsvCells(point.prompt(), session_.terminal().stdout_is_terminal)) {
+          cells.push_back(std::move(cell));
+        }
         Print(CsvLine(cells));
       } else {
         json_.Add(SweepPointJson(objective, point));

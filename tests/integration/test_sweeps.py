@@ -474,7 +474,11 @@ def test_the_command_line(cli, phi, stubs):
     full = json.loads(cli("frontier", sweep_id, "--full", "-o", "json").stdout)["points"]
     assert len(full) == sum(len(f.points) for f in frontiers(phi, stubs, sweep_id, stubs.frontier.PARETO))
     alone = list(csv.DictReader(io.StringIO(cli("frontier", children[0]["id"], "-o", "csv").stdout)))
-    assert list(alone[0]) == ["target", "cross_entropy", "text", "ids"]
+    assert list(alone[0]) == ["target", "cross_entropy", "text", "ids", "round_trips"]
+    # Texts are as they are, but that this process reads each kind of line break as one.
+    assert [(r["text"], r["round_trips"]) for r in table] == [
+        (re.sub("\r\n?", "\n", p.prompt.text), str(p.prompt.round_trips).lower()) for f in wire for p in f.points
+    ]
 
     watched = cli("watch", sweep_id)
     assert watched.returncode == 0 and watched.stdout.splitlines() == lines

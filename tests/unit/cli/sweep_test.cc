@@ -151,9 +151,13 @@ TEST(CsvTest, QuotesWhatNeedsIt) {
   prompt.set_text("x\x1b[2J,\ny");
   prompt.add_ids(3);
   prompt.add_ids(4);
-  EXPECT_THAT(CsvCells(prompt), ElementsAre("0.1", "1e-20", "x\\x1b[2J,\\ny", "3 4"));
+  EXPECT_THAT(CsvCells(prompt, /*terminal=*/true),
+              ElementsAre("0.1", "1e-20", "x\\x1b[2J,\\ny", "3 4", "false"));
+  EXPECT_EQ(CsvCells(prompt, /*terminal=*/false)[2], prompt.text());
   prompt.clear_cross_entropy();
-  EXPECT_EQ(CsvCells(prompt)[1], "");
+  prompt.set_round_trips(true);
+  EXPECT_EQ(CsvCells(prompt, /*terminal=*/true)[1], "");
+  EXPECT_EQ(CsvCells(prompt, /*terminal=*/true)[4], "true");
 }
 
 }  // namespace
