@@ -68,9 +68,7 @@ std::vector<std::string> ReadSubject(const AttributeOptions& options, Session& s
   }
   objective = ReadObjective(options.objective, session, status);
   *request.mutable_objective() = objective.objective;
-  *request.mutable_contexts() = objective.contexts;
-  request.set_across_contexts(objective.across);
-  request.set_fluency_window(objective.fluency_window);
+  SetContexts(objective.contexts, request);
   *request.mutable_prompt() = prompts[0].prompt;
   return {prompts[0].flag};
 }

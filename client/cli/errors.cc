@@ -134,6 +134,21 @@ std::string TermFlag(std::string_view name, const std::vector<std::string>& term
   return term_flags[index];
 }
 
+// The flag that gave one of a sweep's objectives, from a path such as "objectives[2].neuron.layer",
+// or the most of them; empty for another field.
+std::string ObjectiveFlag(std::string_view name, const std::vector<std::string>& flags) {
+  constexpr std::string_view kObjectives = "objectives";
+  if (name.substr(0, kObjectives.size()) != kObjectives || flags.empty()) return "";
+  name.remove_prefix(kObjectives.size());
+  // Ranges stand behind files, and are many.
+  if (name.empty()) return flags.back();
+  const std::string_view digits = name.substr(1, name.find(']') - 1);
+  size_t index = 0;
+  if (!absl::SimpleAtoi({digits.data(), digits.size()}, &index) || index >= flags.size()) return "";
+  const bool position = name.find("].position") != std::string_view::npos;
+  return position && flags[index] != "--objective" ? "--position" : flags[index];
+}
+
 // "--prefix" and the like for a field of a context.
 std::string ContextFlag(std::string_view name) {
   if (name.substr(0, 9) != "contexts[") return "";
@@ -212,6 +227,7 @@ std::string FlagOfField(const std::string& field, const std::vector<std::string>
   if (name.substr(0, 5) == "spec.") name.remove_prefix(5);
   if (name.substr(0, 4) == "job.") name.remove_prefix(4);
   if (std::string flag = TermFlag(name, term_flags); !flag.empty()) return flag;
+  if (std::string flag = ObjectiveFlag(name, term_flags); !flag.empty()) return flag;
   if (std::string flag = ContextFlag(name); !flag.empty()) return flag;
   // "neurons[1].last": the flag gives the list.
   if (name.substr(0, 8) == "neurons[") return "--neurons";

@@ -26,7 +26,8 @@ int ExitCodeOf(v1::Job::State state);
 
 // The flag, or JOB or TEXT, that fills a request's field, given by its path in a BadRequest
 // ("spec.top_k" -> "--topk"); empty for a field that no flag fills. `prompt_flags` says which flag
-// gave each of the request's prompts, `term_flags` which gave each of its objective's terms.
+// gave each of the request's prompts, `term_flags` which gave each of its objective's terms, or
+// each of a sweep's objectives.
 std::string FlagOfField(const std::string& field, const std::vector<std::string>& prompt_flags,
                         const std::vector<std::string>& term_flags = {});
 

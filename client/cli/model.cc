@@ -31,9 +31,7 @@ int Score(Session& session, const ScoreOptions& options) {
   if (!status.ok()) return ReportError(status, session.settings().server);
   v1::ScoreRequest request;
   *request.mutable_objective() = std::move(objective.objective);
-  *request.mutable_contexts() = std::move(objective.contexts);
-  request.set_across_contexts(objective.across);
-  request.set_fluency_window(objective.fluency_window);
+  SetContexts(std::move(objective.contexts), request);
   std::vector<std::string> prompt_flags;
   for (auto& [prompt, flag] : CollectPrompts(options.app, options.text, options.ids)) {
     *request.add_prompts() = prompt;

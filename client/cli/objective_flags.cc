@@ -19,9 +19,6 @@ T Valid(const std::string& flag, absl::StatusOr<T> parsed) {
   return *std::move(parsed);
 }
 
-// Of the options that say what to maximise.
-constexpr char kTopic[] = "objective";
-
 // Makes terms of the flags.
 class TermReader {
  public:
@@ -58,8 +55,8 @@ class TermReader {
     } else {
       return;
     }
-    if (flags_.position && !term.has_continuation()) {
-      *term.mutable_position() = Valid("--position", ParsePosition(*flags_.position));
+    if (flags_.reading.position && !term.has_continuation()) {
+      *term.mutable_position() = Valid("--position", ParsePosition(*flags_.reading.position));
     }
     *out_.objective.add_terms() = std::move(term);
     // The layer of "--layer 8 --neuron 1" is another flag's.
@@ -102,7 +99,8 @@ void CheckTermFlags(const ObjectiveFlags& flags, const v1::Objective& objective)
     throw CLI::ValidationError("--layer", "is said of a --neuron K alone, and there is none");
   }
   const auto follows = [](const v1::Term& term) { return term.has_continuation(); };
-  if (flags.position && std::all_of(objective.terms().begin(), objective.terms().end(), follows)) {
+  if (flags.reading.position &&
+      std::all_of(objective.terms().begin(), objective.terms().end(), follows)) {
     throw CLI::ValidationError("--position",
                                "is not said of a --continuation, which follows the whole sequence");
   }
@@ -131,43 +129,31 @@ std::string TemplateOf(Session& session, grpc::Status* status) {
   return info.model().chat_template();
 }
 
-void ReadContexts(const ObjectiveFlags& flags, Session& session, ObjectiveRequest& out,
-                  grpc::Status* status) {
-  const std::vector<std::string>& prefixes = flags.prefix->results();
-  const std::vector<std::string>& suffixes = flags.suffix->results();
-  size_t count = std::max(prefixes.size(), suffixes.size());
-  if (prefixes.size() > 1 && suffixes.size() > 1 && prefixes.size() != suffixes.size()) {
-    throw CLI::ValidationError("--suffix",
-                               absl::StrCat("is given ", suffixes.size(), " times and --prefix ",
-                                            prefixes.size(), "; give as many, or one for all"));
-  }
-  if (count == 0 && (flags.bos || flags.chat)) count = 1;
-  if (flags.across && count == 0) {
-    throw CLI::ValidationError("--across",
-                               "is said of contexts; give --prefix, --suffix, --bos or --chat");
-  }
-  if (flags.count_suffix && suffixes.empty() && !flags.chat) {
-    throw CLI::ValidationError("--count-suffix", "is said of a --suffix or --chat");
-  }
-  v1::Context chat;
-  if (flags.chat) {
-    const std::string chat_template = TemplateOf(session, status);
-    if (!status->ok()) return;
-    chat = Valid("--chat", ChatContext(chat_template));
-  }
-  for (size_t i = 0; i < count; ++i) {
-    v1::Context& context = *out.contexts.Add();
-    const std::string prefix = chat.prefix().text() + TextOf(prefixes, i);
-    const std::string suffix = TextOf(suffixes, i) + chat.suffix().text();
-    if (!prefix.empty()) context.mutable_prefix()->set_text(prefix);
-    if (!suffix.empty()) context.mutable_suffix()->set_text(suffix);
-    context.set_bos(flags.bos);
-  }
-  if (flags.count_suffix) out.fluency_window = v1::PROMPT_AND_SUFFIX;
-  if (flags.across) out.across = *flags.across == "min" ? v1::MIN : v1::MEAN;
+}  // namespace
+
+void AddReadingFlags(CLI::App* app, ReadingFlags& flags, std::vector<CLI::Option*>& topic) {
+  topic.push_back(app->add_option("--position", flags.position,
+                                  "Where: 3, -1 (the default), max, mean:2:5, prompt:0")
+                      ->option_text("WHERE"));
+  topic.push_back(app->add_flag("--minimize", flags.minimize, "Make it small instead of large"));
 }
 
-}  // namespace
+void AddContextFlags(CLI::App* app, ContextFlags& flags, std::vector<CLI::Option*>& topic) {
+  const auto text = [&](const char* name, const char* description) {
+    topic.push_back(AddPromptOption(app, name, description)->option_text("TEXT"));
+    return topic.back();
+  };
+  flags.prefix = text("--prefix", "Fixed text before the prompt; repeated: contexts");
+  flags.suffix = text("--suffix", "Fixed text after it; once, or once a --prefix");
+  topic.push_back(app->add_flag("--bos", flags.bos, "Begin with the model's beginning token"));
+  topic.push_back(
+      app->add_flag("--chat", flags.chat, "The prompt as a user's message to the model"));
+  topic.push_back(app->add_flag("--count-suffix", flags.count_suffix,
+                                "The cross-entropy counts the suffix, too"));
+  topic.push_back(app->add_option("--across", flags.across, "Of several contexts: mean or min")
+                      ->check(CLI::IsMember({"mean", "min"}).description(""))
+                      ->option_text("HOW"));
+}
 
 void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags) {
   flags.app = app;
@@ -193,31 +179,56 @@ void AddObjectiveFlags(CLI::App* app, ObjectiveFlags& flags) {
   flags.logit_difference = text("--logit-diff", "TOKEN", "Its logit minus the greatest other's");
   flags.versus = text("--versus", "TOKEN", "... minus this one's, behind --logit-diff");
   flags.continuation = text("--continuation", "TEXT", "Log probability of a text that follows");
-  topic.push_back(app->add_option("--position", flags.position,
-                                  "Where: 3, -1 (the default), max, mean:2:5, prompt:0")
-                      ->option_text("WHERE"));
-  topic.push_back(app->add_flag("--minimize", flags.minimize, "Make it small instead of large"));
+  AddReadingFlags(app, flags.reading, topic);
   topic.push_back(app->add_option("--objective", flags.file,
                                   "All of it as JSON, an epo.v1.Objective; says more")
                       ->option_text("FILE"));
-  flags.prefix = text("--prefix", "TEXT", "Fixed text before the prompt; repeated: contexts");
-  flags.suffix = text("--suffix", "TEXT", "Fixed text after it; once, or once a --prefix");
-  topic.push_back(app->add_flag("--bos", flags.bos, "Begin with the model's beginning token"));
-  topic.push_back(
-      app->add_flag("--chat", flags.chat, "The prompt as a user's message to the model"));
-  topic.push_back(app->add_flag("--count-suffix", flags.count_suffix,
-                                "The cross-entropy counts the suffix, too"));
-  topic.push_back(app->add_option("--across", flags.across, "Of several contexts: mean or min")
-                      ->check(CLI::IsMember({"mean", "min"}).description(""))
-                      ->option_text("HOW"));
-  AddTopic(app, kTopic, "What to maximise: --neuron, --logit, --direction, ...", topic);
+  AddContextFlags(app, flags.contexts, topic);
+  AddTopic(app, kObjectiveTopic, "What to maximise: --neuron, --logit, --direction, ...", topic);
 }
 
 std::string GivenObjectiveFlag(const ObjectiveFlags& flags) {
   for (const CLI::Option* option : flags.app->get_options()) {
-    if (option->get_group() == kTopic && option->count() > 0) return option->get_name();
+    if (option->get_group() == kObjectiveTopic && option->count() > 0) return option->get_name();
   }
   return "";
+}
+
+ContextRequest ReadContexts(const ContextFlags& flags, Session& session, grpc::Status* status) {
+  ContextRequest out;
+  const std::vector<std::string>& prefixes = flags.prefix->results();
+  const std::vector<std::string>& suffixes = flags.suffix->results();
+  size_t count = std::max(prefixes.size(), suffixes.size());
+  if (prefixes.size() > 1 && suffixes.size() > 1 && prefixes.size() != suffixes.size()) {
+    throw CLI::ValidationError("--suffix",
+                               absl::StrCat("is given ", suffixes.size(), " times and --prefix ",
+                                            prefixes.size(), "; give as many, or one for all"));
+  }
+  if (count == 0 && (flags.bos || flags.chat)) count = 1;
+  if (flags.across && count == 0) {
+    throw CLI::ValidationError("--across",
+                               "is said of contexts; give --prefix, --suffix, --bos or --chat");
+  }
+  if (flags.count_suffix && suffixes.empty() && !flags.chat) {
+    throw CLI::ValidationError("--count-suffix", "is said of a --suffix or --chat");
+  }
+  v1::Context chat;
+  if (flags.chat) {
+    const std::string chat_template = TemplateOf(session, status);
+    if (!status->ok()) return out;
+    chat = Valid("--chat", ChatContext(chat_template));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    v1::Context& context = *out.contexts.Add();
+    const std::string prefix = chat.prefix().text() + TextOf(prefixes, i);
+    const std::string suffix = TextOf(suffixes, i) + chat.suffix().text();
+    if (!prefix.empty()) context.mutable_prefix()->set_text(prefix);
+    if (!suffix.empty()) context.mutable_suffix()->set_text(suffix);
+    context.set_bos(flags.bos);
+  }
+  if (flags.count_suffix) out.fluency_window = v1::PROMPT_AND_SUFFIX;
+  if (flags.across) out.across = *flags.across == "min" ? v1::MIN : v1::MEAN;
+  return out;
 }
 
 ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session,
@@ -225,8 +236,8 @@ ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session,
   ObjectiveRequest out;
   ReadTerms(flags, out);
   if (flags.file) {
-    if (!out.objective.terms().empty() || flags.position || flags.minimize || flags.standardized ||
-        flags.layer) {
+    if (!out.objective.terms().empty() || flags.reading.position || flags.reading.minimize ||
+        flags.standardized || flags.layer) {
       throw CLI::ValidationError("--objective", "says all of it; leave the other flags out");
     }
     out.objective = Valid("--objective", ReadObjectiveFile(*flags.file));
@@ -236,9 +247,9 @@ ObjectiveRequest ReadObjective(const ObjectiveFlags& flags, Session& session,
     }
     CheckTermFlags(flags, out.objective);
     Shorten(out.objective);
-    if (flags.minimize) out.objective.set_goal(v1::Objective::MINIMIZE);
+    if (flags.reading.minimize) out.objective.set_goal(v1::Objective::MINIMIZE);
   }
-  ReadContexts(flags, session, out, status);
+  out.contexts = ReadContexts(flags.contexts, session, status);
   return out;
 }
 

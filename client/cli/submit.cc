@@ -38,9 +38,7 @@ v1::CreateJobRequest ToRequest(const SubmitOptions& options, ObjectiveRequest ob
   v1::JobSpec& spec = *request.mutable_spec();
   spec = ToJobSpec(options.job, prompt_flags);
   *spec.mutable_objective() = std::move(objective.objective);
-  *spec.mutable_contexts() = std::move(objective.contexts);
-  spec.set_across_contexts(objective.across);
-  spec.set_fluency_window(objective.fluency_window);
+  SetContexts(std::move(objective.contexts), spec);
   spec.set_initial_job(options.init_from);
   if (options.seed) spec.set_seed(*options.seed);
   request.set_validate_only(options.dry_run);

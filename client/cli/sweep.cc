@@ -6,12 +6,16 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "client/cli/arguments.h"
 #include "client/cli/command.h"
 #include "client/cli/errors.h"
 #include "client/cli/job_flags.h"
 #include "client/cli/json.h"
+#include "client/cli/objective_arguments.h"
+#include "client/cli/objective_flags.h"
 #include "client/cli/output.h"
 #include "client/cli/sweep_arguments.h"
 #include "client/cli/sweep_follow.h"
@@ -25,10 +29,16 @@ namespace {
 
 constexpr int kMostPerPage = 100;
 
+// Objectives that are given one by one; more than any server takes as one sweep by default.
+constexpr int64_t kMostExpanded = 100'000;
+
 struct SweepOptions {
   std::vector<std::string> neurons;
   std::vector<std::string> directions;
+  std::vector<std::string> files;
   bool standardized = false;
+  ReadingFlags reading;
+  ContextFlags contexts;
   std::vector<std::string> seeds;
   JobFlags job;
   bool watch = false;
@@ -41,14 +51,15 @@ Value Must(const char* flag, absl::StatusOr<Value> value) {
   return *std::move(value);
 }
 
-v1::CreateSweepRequest ToRequest(const SweepOptions& options,
-                                 std::vector<std::string>& prompt_flags) {
-  v1::CreateSweepRequest request;
-  request.set_request_id(RequestId(options.job));
-  v1::SweepSpec& spec = *request.mutable_spec();
-  *spec.mutable_job() = ToJobSpec(options.job, prompt_flags);
-  if (options.neurons.empty() && options.directions.empty()) {
-    throw CLI::RequiredError("--neurons or --directions");
+// Puts what the sweep searches for into `spec`. `flags` says which flag gave each of the objectives
+// that are given one by one.
+void SetObjectives(const SweepOptions& options, v1::SweepSpec& spec,
+                   std::vector<std::string>& flags) {
+  if (options.neurons.empty() && options.directions.empty() && options.files.empty()) {
+    throw CLI::RequiredError("--neurons, --directions or --objective");
+  }
+  if (options.standardized && options.directions.empty()) {
+    throw CLI::ValidationError("--standardized", "is said of --directions, and there are none");
   }
   for (const std::string& text : options.neurons) {
     for (const v1::NeuronRange& range : Must("--neurons", ParseNeurons(text))) {
@@ -60,6 +71,35 @@ v1::CreateSweepRequest ToRequest(const SweepOptions& options,
     range = Must("--directions", ParseDirections(text));
     range.mutable_direction()->set_standardized(options.standardized);
   }
+  for (const std::string& file : options.files) {
+    *spec.add_objectives() = Must("--objective", ReadObjectiveFile(file));
+    flags.emplace_back("--objective");
+  }
+  const auto& [position, minimize] = options.reading;
+  if (!position && !minimize) return;
+  if (!options.files.empty()) {
+    throw CLI::ValidationError("--objective",
+                               "says all of it; leave --position and --minimize out");
+  }
+  if (const int64_t count = RangedObjectives(spec); count > kMostExpanded) {
+    throw CLI::ValidationError(
+        position ? "--position" : "--minimize",
+        absl::StrCat("is said of ", count, " objectives, and may be of ", kMostExpanded));
+  }
+  std::optional<v1::Position> where;
+  if (position) where = Must("--position", ParsePosition(*position));
+  ExpandRanges(spec, where, minimize, flags);
+}
+
+v1::CreateSweepRequest ToRequest(const SweepOptions& options, ContextRequest contexts,
+                                 std::vector<std::string>& prompt_flags,
+                                 std::vector<std::string>& objective_flags) {
+  v1::CreateSweepRequest request;
+  request.set_request_id(RequestId(options.job));
+  v1::SweepSpec& spec = *request.mutable_spec();
+  *spec.mutable_job() = ToJobSpec(options.job, prompt_flags);
+  SetContexts(std::move(contexts), *spec.mutable_job());
+  SetObjectives(options, spec, objective_flags);
   for (const std::string& text : options.seeds) {
     for (const uint64_t seed : Must("--seeds", ParseSeeds(text))) spec.add_seeds(seed);
   }
@@ -68,16 +108,22 @@ v1::CreateSweepRequest ToRequest(const SweepOptions& options,
 
 int CreateSweep(Session& session, const SweepOptions& options) {
   std::vector<std::string> prompt_flags;
-  const v1::CreateSweepRequest request = ToRequest(options, prompt_flags);
+  std::vector<std::string> objective_flags;
+  grpc::Status status;
+  ContextRequest contexts = ReadContexts(options.contexts, session, &status);
+  if (!status.ok()) return ReportError(status, session.settings().server);
+  const v1::CreateSweepRequest request =
+      ToRequest(options, std::move(contexts), prompt_flags, objective_flags);
   std::unique_ptr<SweepFollow> follow;
   if (options.watch || options.wait) {
     follow = std::make_unique<SweepFollow>(session,
                                            options.watch ? FollowMode::kWatch : FollowMode::kWait);
   }
   v1::Sweep sweep;
-  const grpc::Status status =
-      session.client().CallTwice(&Client::Stub::CreateSweep, request, &sweep);
-  if (!status.ok()) return ReportError(status, session.settings().server, prompt_flags);
+  status = session.client().CallTwice(&Client::Stub::CreateSweep, request, &sweep);
+  if (!status.ok()) {
+    return ReportError(status, session.settings().server, prompt_flags, objective_flags);
+  }
   const std::string id = Escape(sweep.id());
   const std::string what = absl::StrCat(AllJobs(sweep), " jobs, ", SweepSizeText(sweep));
   if (follow != nullptr) {
@@ -149,8 +195,16 @@ void AddSweep(Commands& commands) {
                   "Rows of an uploaded matrix: v...:0-63@12; repeatable")
       ->allow_extra_args(false)
       ->option_text("V:K@L");
-  app->add_flag("--standardized", o->standardized,
-                "... of the stream with mean 0, standard deviation 1");
+  std::vector<CLI::Option*> topic;
+  topic.push_back(app->add_flag("--standardized", o->standardized,
+                                "--directions of the stream with mean 0, standard deviation 1"));
+  AddReadingFlags(app, o->reading, topic);
+  topic.push_back(app->add_option("--objective", o->files,
+                                  "An objective as JSON, an epo.v1.Objective; repeatable")
+                      ->allow_extra_args(false)
+                      ->option_text("FILE"));
+  AddContextFlags(app, o->contexts, topic);
+  AddTopic(app, kObjectiveTopic, "Of objectives: --minimize, --position, --prefix, ...", topic);
   app->add_option("--seeds", o->seeds, "Seeds, as in 0-4 or 1,5 (0)")
       ->allow_extra_args(false)
       ->option_text("N");

@@ -93,4 +93,48 @@ absl::StatusOr<std::vector<uint64_t>> ParseSeeds(std::string_view text) {
   return seeds;
 }
 
+int64_t RangedObjectives(const v1::SweepSpec& spec) {
+  int64_t count = 0;
+  for (const v1::NeuronRange& range : spec.neurons()) {
+    count += int64_t{range.last()} - range.first() + 1;
+  }
+  for (const v1::DirectionRange& range : spec.directions()) {
+    count += int64_t{range.last_row()} - range.first_row() + 1;
+  }
+  return count;
+}
+
+void ExpandRanges(v1::SweepSpec& spec, const std::optional<v1::Position>& position, bool minimize,
+                  std::vector<std::string>& flags) {
+  const auto add = [&](v1::Term term, const char* flag) {
+    v1::Objective& objective = *spec.add_objectives();
+    if (minimize) objective.set_goal(v1::Objective::MINIMIZE);
+    if (position.has_value()) *term.mutable_position() = *position;
+    // As a range makes it.
+    if (term.has_neuron() && !position.has_value()) {
+      *objective.mutable_neuron() = term.neuron();
+    } else {
+      *objective.add_terms() = std::move(term);
+    }
+    flags.emplace_back(flag);
+  };
+  v1::Term term;
+  for (const v1::NeuronRange& range : spec.neurons()) {
+    term.mutable_neuron()->set_layer(range.layer());
+    for (int64_t neuron = range.first(); neuron <= range.last(); ++neuron) {
+      term.mutable_neuron()->set_neuron(static_cast<int32_t>(neuron));
+      add(term, "--neurons");
+    }
+  }
+  for (const v1::DirectionRange& range : spec.directions()) {
+    *term.mutable_direction() = range.direction();
+    for (int64_t row = range.first_row(); row <= range.last_row(); ++row) {
+      term.mutable_direction()->mutable_vector()->set_row(static_cast<int32_t>(row));
+      add(term, "--directions");
+    }
+  }
+  spec.clear_neurons();
+  spec.clear_directions();
+}
+
 }  // namespace epo::cli

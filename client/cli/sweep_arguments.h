@@ -5,6 +5,8 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +22,15 @@ absl::StatusOr<v1::DirectionRange> ParseDirections(std::string_view text);
 
 // "0-4", "7" or "0-4,9". At most a million.
 absl::StatusOr<std::vector<uint64_t>> ParseSeeds(std::string_view text);
+
+// The objectives that the spec's ranges make.
+int64_t RangedObjectives(const v1::SweepSpec& spec);
+
+// Puts those objectives in the ranges' place, for what a range cannot say of them: where they are
+// read (absent: at the last token), and whether they are to become small. Adds the flag that gave
+// each to `flags`.
+void ExpandRanges(v1::SweepSpec& spec, const std::optional<v1::Position>& position, bool minimize,
+                  std::vector<std::string>& flags);
 
 }  // namespace epo::cli
 

@@ -488,6 +488,28 @@ def test_the_command_line(cli, phi, stubs):
     assert cli("get", children[0]["id"]).returncode == 64 + 5
 
 
+def test_the_command_line_says_how_objectives_are_read(cli, tmp_path):
+    def specs(*flags):
+        made = cli("sweep", *flags, *SMALL_FLAGS, "--iterations", 1)
+        assert made.returncode == 0, made.stderr
+        listed = cli("list", "--sweep", made.stdout.strip(), "-o", "jsonl").stdout.splitlines()
+        return [json.loads(line)["spec"] for line in reversed(listed)]
+
+    file = tmp_path / "objective.json"
+    file.write_text('{"terms": [{"neuron": {"layer": 1}, "weight": 2}]}')
+    found = specs("--objective", file, "--objective", file, "--neurons", "2:5-6", "--prefix", "a", "--prefix", "b", "--suffix", "c", "--bos",
+                  "--across", "min", "--count-suffix")
+    assert [(s["objective"].get("neuron") or s["objective"]["terms"][0]["neuron"])["neuron"] for s in found] == [0, 0, 5, 6]
+    assert found[0]["objective"]["terms"][0]["weight"] == 2
+    for spec in found:
+        assert [(c["prefix"], c["suffix"], c["bos"]) for c in spec["contexts"]] == [({"text": p}, {"text": "c"}, True) for p in "ab"]
+        assert (spec["across_contexts"], spec["fluency_window"]) == ("MIN", "PROMPT_AND_SUFFIX")
+    found = specs("--neurons", "2:5-6", "--minimize", "--position", "max")
+    assert [s["objective"]["goal"] for s in found] == ["MINIMIZE"] * 2
+    assert [s["objective"]["terms"][0]["neuron"]["neuron"] for s in found] == [5, 6]
+    assert all(s["objective"]["terms"][0]["position"]["max"] for s in found)
+
+
 def test_the_command_line_watches_and_cancels(cli, bin_dir, phi):
     command = [bin_dir / "epo", "sweep", "--neurons", "2:0-3", *SMALL_FLAGS, "--iterations", 100_000, "--watch", "-o", "jsonl",
                "--server", phi.address]
@@ -521,7 +543,14 @@ def test_the_command_line_watches_and_cancels(cli, bin_dir, phi):
         (["--neurons", "2"], 2, "--neurons: '2' is not LAYER:NEURONS"),
         (["--neurons", "2:1", "--seeds", "x"], 2, "--seeds: 'x' is neither seeds nor a range"),
         (["--neurons", "2:1", "--seed", "1"], 2, "--seed"),
-        ([], 2, "--neurons or --directions is required"),
+        ([], 2, "--neurons, --directions or --objective is required"),
+        (["--neurons", "2:1", "--standardized"], 2, "--standardized: is said of --directions"),
+        (["--neurons", "2:1", "--across", "min"], 2, "--across: is said of contexts"),
+        (["--objective", "/tmp"], 2, "--objective: /tmp: cannot be read: Is a directory"),
+        (["--neurons", "2:0-999999", "--minimize"], 2, "--minimize: is said of 1000000 objectives"),
+        (["--neurons", "2:1-2", "--position", "99"], 67, "--position (spec.objectives[0].terms[0].position"),
+        (["--neurons", "99:1-2", "--minimize"], 67, "--neurons (spec.objectives[0].neuron.layer): is 99"),
+        (["--neurons", "2:1", "--prefix", "a " * 9000], 67, "--prefix (spec.job.contexts[0].prefix"),
         (["--neurons", "2:1", "-o", "csv"], 2, "-o csv is for epo frontier alone"),
     ],
 )

@@ -51,6 +51,19 @@ TEST(ErrorLinesTest, TheFieldsOfASweepHaveItsFlags) {
                           "--initial-ids (spec.job.initial_prompts[0]): is empty"));
 }
 
+TEST(ErrorLinesTest, ASweepsObjectivesHaveTheFlagsThatGaveThem) {
+  EXPECT_THAT(ErrorLines(BadRequest({{"spec.objectives[0].terms[0].position", "is 9"},
+                                     {"spec.objectives[1].terms[0].position", "is 9"},
+                                     {"spec.objectives[1].neuron.layer", "is 9"},
+                                     {"spec.objectives", "makes 9"},
+                                     {"spec.objectives[2]", "is new"}}),
+                         "here", {}, {"--objective", "--neurons"}),
+              ElementsAre("--objective (spec.objectives[0].terms[0].position): is 9",
+                          "--position (spec.objectives[1].terms[0].position): is 9",
+                          "--neurons (spec.objectives[1].neuron.layer): is 9",
+                          "--neurons (spec.objectives): makes 9", "spec.objectives[2]: is new"));
+}
+
 TEST(ErrorLinesTest, ControlCharactersOfTheServerAreShown) {
   EXPECT_THAT(ErrorLines(BadRequest({{"id", "is \x1b[2J\n"}}), "here"),
               ElementsAre("JOB (id): is \\x1b[2J\\n"));

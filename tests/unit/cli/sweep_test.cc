@@ -67,6 +67,32 @@ TEST(SweepArgumentsTest, SeedsAreRangesOrNumbers) {
   }
 }
 
+TEST(SweepArgumentsTest, RangesBecomeObjectivesWhereTheySayTooLittle) {
+  v1::SweepSpec spec;
+  const auto neurons = ParseNeurons("8:5,7-8");
+  for (const v1::NeuronRange& range : *neurons) *spec.add_neurons() = range;
+  *spec.add_directions() = *ParseDirections("v" + std::string(32, '0') + ":3-4@12:post");
+  EXPECT_EQ(RangedObjectives(spec), 5);
+  v1::SweepSpec small = spec;
+  std::vector<std::string> flags;
+  ExpandRanges(small, std::nullopt, /*minimize=*/true, flags);
+  EXPECT_TRUE(small.neurons().empty() && small.directions().empty());
+  ASSERT_EQ(small.objectives_size(), 5);
+  EXPECT_EQ(small.objectives(1).neuron().neuron(), 7);
+  EXPECT_EQ(small.objectives(1).goal(), v1::Objective::MINIMIZE);
+  EXPECT_EQ(small.objectives(4).terms(0).direction().vector().row(), 4);
+  EXPECT_THAT(flags,
+              ElementsAre("--neurons", "--neurons", "--neurons", "--directions", "--directions"));
+  v1::Position first;
+  first.set_index(0);
+  ExpandRanges(spec, first, /*minimize=*/false, flags);
+  EXPECT_EQ(spec.objectives(2).terms(0).neuron().neuron(), 8);
+  for (const v1::Objective& objective : spec.objectives()) {
+    EXPECT_EQ(objective.goal(), v1::Objective::GOAL_UNSPECIFIED);
+    EXPECT_TRUE(objective.terms(0).position().has_index());
+  }
+}
+
 v1::Sweep MakeSweep(int64_t done = 30) {
   v1::Sweep sweep;
   sweep.set_id("sweep-a");
