@@ -54,6 +54,15 @@ void AddConnectionOptions(CLI::App& app, PartialSettings& flags) {
   add("--api-key-file", flags.api_key_file, "The API key (EPO_API_KEY_FILE; EPO_API_KEY: the key)");
 }
 
+// Of an option that holds one value the last one counts, so that who wraps a command line can add
+// to it.
+void LetTheLastWin(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (!option->get_positional() && option->get_items_expected_max() == 1) option->take_last();
+  }
+  for (CLI::App* command : app.get_subcommands({})) LetTheLastWin(*command);
+}
+
 int Run(std::vector<std::string> arguments) {
   CLI::App app("Searches a served language model for prompts that excite what is inside (EPO).",
                "epo");
@@ -81,6 +90,7 @@ int Run(std::vector<std::string> arguments) {
   AddUpload(commands);
   AddHealth(commands);
   AddCompletion(commands);
+  LetTheLastWin(app);
 
   if (arguments.empty()) {
     std::fputs(app.help().c_str(), stderr);

@@ -288,6 +288,14 @@ def test_every_bad_field_has_a_line_with_its_flag(cli):
         assert sum(line.startswith(f"epo: {flag}") for line in lines) == 1, flag
 
 
+def test_the_last_of_a_repeated_flag_counts(cli):
+    """Of one value: a flag that may be given many times still has them all."""
+    spec = json.loads(cli("submit", "--neuron", "1:3", "--neuron", "1:4", "--iterations", 25, "--tokens", 9, "--position", "max", "--iterations", 6,
+                          "--position", "prompt:0", "--prefix", "a", "--prefix", "b", "--dry-run", "-o", "table", "-o", "json").stdout)["spec"]
+    assert (spec["iterations"], spec["tokens"], len(spec["contexts"])) == (6, 9, 2)
+    assert [(t["neuron"]["neuron"], t["position"]["index"]) for t in spec["objective"]["terms"]] == [(3, 0), (4, 0)]
+
+
 def test_a_bad_prompt_is_named_by_its_flag(cli):
     result = cli("score", "--layer", 1, "--neuron", 3, "fine", "--ids", "1,999999")
     assert result.returncode == 67
