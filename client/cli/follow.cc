@@ -161,7 +161,9 @@ void PrintResult(const Session& session, FollowMode mode, const View& view) {
     PrintValue(ToJson(view.job), format);
   } else if (format == Format::kTable && mode == FollowMode::kWait) {
     Print(JoinLines(JobLines(view.job)));
-  } else if (format == Format::kTable && view.frontier.points_size() > 0) {
+  } else if (format == Format::kTable && view.frontier.points_size() == 0) {
+    Notice(EmptyFrontierLine(view.job));
+  } else if (format == Format::kTable) {
     Print(JoinLines(FrontierLines(view.frontier, 0, 0, session.terminal().color_stdout)));
   }
 }

@@ -144,4 +144,15 @@ std::string EndLine(const v1::Job& job) {
   return line;
 }
 
+std::string EmptyFrontierLine(const v1::Job& job) {
+  const v1::Constraints& constraints = job.spec().constraints();
+  const std::string why =
+      job.completed_iterations() == 0 ? ": no step is done"
+      : constraints.has_max_cross_entropy()
+          ? absl::StrCat(": no prompt has a cross-entropy of at most ",
+                         constraints.max_cross_entropy(), " (--max-cross-entropy)")
+          : "";
+  return absl::StrCat("the frontier of ", Escape(job.id()), " is empty", why);
+}
+
 }  // namespace epo::cli

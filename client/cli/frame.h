@@ -51,6 +51,9 @@ std::string PlainLine(const View& view, absl::Time now);
 // One line about a job that has ended.
 std::string EndLine(const v1::Job& job);
 
+// One line that says of a job with no prompt on its frontier that it is so, and why.
+std::string EmptyFrontierLine(const v1::Job& job);
+
 }  // namespace epo::cli
 
 #endif  // EPO_CLIENT_CLI_FRAME_H_

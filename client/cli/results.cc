@@ -1,6 +1,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 
+#include <cstdio>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,17 +10,34 @@
 #include "client/cli/command.h"
 #include "client/cli/csv.h"
 #include "client/cli/errors.h"
+#include "client/cli/frame.h"
 #include "client/cli/json.h"
 #include "client/cli/output.h"
 #include "client/cli/sweep_text.h"
 #include "client/cli/sweeps.h"
 #include "client/cli/table.h"
+#include "client/cli/text.h"
 
 namespace epo::cli {
 namespace {
 
 // The full Pareto set of a long history takes the server a while.
 constexpr absl::Duration kFrontierTimeout = absl::Minutes(5);
+
+// Says that the job's frontier is empty, and why.
+void TellEmpty(Session& session, const std::string& id) {
+  v1::GetJobRequest request;
+  request.set_id(id);
+  v1::Job job;
+  // What it is asked for is but a notice.
+  if (!session.client().Call(&Client::Stub::GetJob, request, &job).ok()) return;
+  std::string line = EmptyFrontierLine(job);
+  if (job.has_error()) {
+    absl::StrAppend(&line, "; it is ", v1::Job::State_Name(job.state()), ": ",
+                    Escape(job.error().message()));
+  }
+  std::fprintf(stderr, "%s\n", line.c_str());
+}
 
 int ShowFrontier(Session& session, const std::string& id, bool full) {
   if (IsSweepId(id)) return ShowSweepFrontier(session, id, full);
@@ -30,7 +48,9 @@ int ShowFrontier(Session& session, const std::string& id, bool full) {
   const grpc::Status status =
       session.client().Call(&Client::Stub::GetFrontier, request, &frontier, kFrontierTimeout);
   if (!status.ok()) return ReportError(status, session.settings().server);
+  if (frontier.points().empty()) TellEmpty(session, id);
   if (session.table()) {
+    if (frontier.points().empty()) return kDone;
     Print(JoinLines(FrontierLines(frontier, 0, 0, session.terminal().color_stdout)));
     return kDone;
   }

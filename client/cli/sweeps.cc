@@ -38,7 +38,11 @@ class PointPrinter {
     }
   }
 
+  // Whether no objective had a point.
+  bool empty() const { return empty_; }
+
   void Add(const v1::ObjectiveFrontier& objective) {
+    empty_ = empty_ && objective.points().empty();
     for (const auto& point : objective.points()) {
       if (session_.table()) {
         rows_.push_back(SweepPointRow(objective, point));
@@ -58,6 +62,7 @@ class PointPrinter {
 
   void Finish() {
     if (session_.table()) {
+      if (empty_) return;
       Print(JoinLines(TableLines({{"index", true},
                                   {"objective"},
                                   {"seed", true},
@@ -76,6 +81,7 @@ class PointPrinter {
   const Session& session_;
   ListPrinter json_;
   std::vector<std::vector<std::string>> rows_;
+  bool empty_ = true;
 };
 
 }  // namespace
@@ -156,6 +162,10 @@ int ShowSweepFrontier(Session& session, const std::string& id, bool full) {
     return ReportError(status, session.settings().server);
   }
   printer.Finish();
+  if (printer.empty()) {
+    std::fprintf(stderr, "the frontiers of %s are empty; epo list --sweep %s shows its jobs\n",
+                 Escape(id).c_str(), Escape(id).c_str());
+  }
   return kDone;
 }
 

@@ -288,6 +288,25 @@ def test_every_bad_field_has_a_line_with_its_flag(cli):
         assert sum(line.startswith(f"epo: {flag}") for line in lines) == 1, flag
 
 
+def test_an_empty_frontier_is_told(cli):
+    strict = [*SMALL, "--max-cross-entropy", 0.001]
+    none = "is empty: no prompt has a cross-entropy of at most 0.001 (--max-cross-entropy)"
+    watched = cli("submit", *strict, "--watch")
+    assert (watched.returncode, watched.stdout) == (0, "") and watched.stderr.splitlines()[-1].endswith(none)
+    job = watched.stderr.split()[1]
+    shown = cli("frontier", job)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "", f"the frontier of {job} {none}\n")
+    shown = cli("frontier", job, "-o", "json")
+    assert json.loads(shown.stdout) == {"points": []} and none in shown.stderr
+    late = cli("submit", *strict, "--iterations", 1_000_000, "--deadline", "1s", "--wait", "-o", "json")
+    job = json.loads(late.stdout)
+    assert late.returncode == 1
+    assert cli("frontier", job["id"]).stderr.endswith(f"; it is FAILED: {job['error']['message']}\n")
+    sweep = cli("sweep", "--neurons", "1:2-3", *strict[4:], "--wait", "-o", "json")
+    shown = cli("frontier", json.loads(sweep.stdout)["id"])
+    assert shown.stdout == "" and "are empty; epo list --sweep" in shown.stderr
+
+
 def test_the_last_of_a_repeated_flag_counts(cli):
     """Of one value: a flag that may be given many times still has them all."""
     spec = json.loads(cli("submit", "--neuron", "1:3", "--neuron", "1:4", "--iterations", 25, "--tokens", 9, "--position", "max", "--iterations", 6,

@@ -121,6 +121,18 @@ TEST(PlainLineTest, NamesTheBestPoint) {
             "ETA 10m00s, 66 evaluations/s");
 }
 
+TEST(EmptyFrontierLineTest, SaysWhy) {
+  v1::Job job = RunningView(0).job;
+  job.set_completed_iterations(0);
+  EXPECT_EQ(EmptyFrontierLine(job), "the frontier of j1 is empty: no step is done");
+  job.set_completed_iterations(1);
+  EXPECT_EQ(EmptyFrontierLine(job), "the frontier of j1 is empty");
+  job.mutable_spec()->mutable_constraints()->set_max_cross_entropy(0.5);
+  EXPECT_EQ(EmptyFrontierLine(job),
+            "the frontier of j1 is empty: no prompt has a cross-entropy of at most 0.5 "
+            "(--max-cross-entropy)");
+}
+
 TEST(EndLineTest, SaysHowItEnded) {
   v1::Job job = RunningView(0).job;
   job.set_state(v1::Job::FAILED);
