@@ -63,8 +63,8 @@ std::string RequestKey(const std::string& client, const std::string& request_id)
 }
 
 absl::Status RequestIdTaken(const std::string& request_key, const std::string& what) {
-  return absl::AlreadyExistsError(absl::StrCat("request_id: ", request_key,
-                                               " was used for another request, that of ", what));
+  return absl::AlreadyExistsError(
+      absl::StrCat("request_id: ", request_key, " was used for another request, that of ", what));
 }
 
 std::optional<int64_t> FindJobSeq(SqliteConnection& connection, const std::string& id) {

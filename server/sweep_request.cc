@@ -129,7 +129,8 @@ void CheckSize(const v1::SweepSpec& spec, const Limits& limits, FieldViolations&
 
 // What all jobs have in common.
 SearchSpec CheckBase(const v1::SweepSpec& spec, const v1::Objective& any,
-                     const Converter& converter, const Limits& limits, FieldViolations& violations) {
+                     const Converter& converter, const Limits& limits,
+                     FieldViolations& violations) {
   if (spec.job().has_objective()) {
     violations.push_back({"spec.job.objective", "leave it out; give spec.objectives"});
   }

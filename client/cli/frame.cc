@@ -146,8 +146,10 @@ std::string EndLine(const v1::Job& job) {
 
 std::string EmptyFrontierLine(const v1::Job& job) {
   const v1::Constraints& constraints = job.spec().constraints();
+  // An error says why itself, wherever it is shown.
   const std::string why =
-      job.completed_iterations() == 0 ? ": no step is done"
+      job.has_error()                   ? ""
+      : job.completed_iterations() == 0 ? ": no step is done"
       : constraints.has_max_cross_entropy()
           ? absl::StrCat(": no prompt has a cross-entropy of at most ",
                          constraints.max_cross_entropy(), " (--max-cross-entropy)")

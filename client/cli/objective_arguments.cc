@@ -250,7 +250,7 @@ absl::StatusOr<v1::Objective> ReadObjectiveFile(const std::string& path) {
   };
   // protobuf's parser tells where a field is, but not where the JSON is none.
   try {
-    (void)nlohmann::json::parse(*text);
+    [[maybe_unused]] const auto json = nlohmann::json::parse(*text);
   } catch (const nlohmann::json::parse_error& error) {
     const auto end = text->begin() + std::min(error.byte == 0 ? 0 : error.byte - 1, text->size());
     return bad(1 + static_cast<int>(std::count(text->begin(), end, '\n')),

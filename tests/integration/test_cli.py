@@ -290,14 +290,21 @@ def test_every_bad_field_has_a_line_with_its_flag(cli):
 
 def test_an_empty_frontier_is_told(cli):
     strict = [*SMALL, "--max-cross-entropy", 0.001]
-    none = "is empty: no prompt has a cross-entropy of at most 0.001 (--max-cross-entropy)"
     watched = cli("submit", *strict, "--watch")
-    assert (watched.returncode, watched.stdout) == (0, "") and watched.stderr.splitlines()[-1].endswith(none)
     job = watched.stderr.split()[1]
+    ended, notice = watched.stderr.splitlines()[-2:]
+    assert (watched.returncode, watched.stdout, notice) == (1, "", f"the frontier of {job} is empty")
+    assert "FAILED" in ended and "constraints.max_cross_entropy: no prompt that was scored" in ended
     shown = cli("frontier", job)
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "", f"the frontier of {job} {none}\n")
-    shown = cli("frontier", job, "-o", "json")
-    assert json.loads(shown.stdout) == {"points": []} and none in shown.stderr
+    assert (shown.returncode, shown.stdout) == (0, "")
+    assert shown.stderr.startswith(f"the frontier of {job} is empty; it is FAILED: constraints.max_cross_entropy")
+    assert json.loads(cli("frontier", job, "-o", "json").stdout) == {"points": []}
+    endless = cli("submit", *strict, "--iterations", 1_000_000).stdout.strip()
+    deadline = time.monotonic() + 60
+    while "no step is done" in (said := cli("frontier", endless).stderr):
+        assert time.monotonic() < deadline
+    assert said == f"the frontier of {endless} is empty: no prompt has a cross-entropy of at most 0.001 (--max-cross-entropy)\n"
+    cli("cancel", endless)
     late = cli("submit", *strict, "--iterations", 1_000_000, "--deadline", "1s", "--wait", "-o", "json")
     job = json.loads(late.stdout)
     assert late.returncode == 1

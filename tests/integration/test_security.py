@@ -373,7 +373,8 @@ def test_limits_of_a_request(narrow, stubs, keys):
     assert len(patient(bob, "Score", score).scores) == 3
 
     # A prompt that fits alone does not in a context.
-    attribute = stubs.service.AttributeRequest(objective=score.objective, prompt=ok)
+    time.sleep(1)
+    attribute = stubs.attribution.AttributeRequest(objective=score.objective, prompt=ok)
     attribute.contexts.add().prefix.ids.ids.append(1)
     with pytest.raises(grpc.RpcError, match=r"contexts\[0\]: and a prompt have 9 tokens together") as caught:
         next(narrow.stub.Attribute(attribute, timeout=20, metadata=[("authorization", f"Bearer {keys['bob'][0]}")]))
