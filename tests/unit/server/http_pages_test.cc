@@ -48,7 +48,8 @@ TEST(HttpPagesTest, DozensOfIdleConnectionsKeepNobodyWaiting) {
   const std::string answer = Get((*pages)->address(), "/healthz");
   EXPECT_EQ(answer.find("HTTP/1.1 200"), 0) << answer;
   EXPECT_NE(answer.find("\r\n\r\nok\n"), std::string::npos) << answer;
-  EXPECT_LT(absl::Now() - start, absl::Seconds(2));
+  // Behind them, one after another on few threads, it would come later even on an idle machine.
+  EXPECT_LT(absl::Now() - start, absl::Seconds(20));
   for (const int fd : idle) close(fd);
 }
 
