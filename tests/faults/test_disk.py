@@ -129,6 +129,20 @@ def test_a_disk_that_fails_while_a_job_runs(start, disk, jobs, metric, store_ser
     assert jobs.end(running, jobs.create(running)).state == jobs.states.SUCCEEDED
 
 
+def test_a_disk_that_fails_beside_no_job(start, disk, jobs, metric, store_serving):
+    running = start()
+    disk.fail()
+    assert refuses(running, jobs)
+    wait_for(lambda: not store_serving(running))
+    assert metric(running, "epo_store_refusing_writes") == 1
+    (line,) = [line for line in running.log().splitlines() if "the store refused a write" in line]
+    assert disk.error in line and "epo.db" in line
+    disk.mend()
+    wait_for(lambda: store_serving(running))
+    assert metric(running, "epo_store_refusing_writes") == 0
+    assert jobs.end(running, jobs.create(running)).state == jobs.states.SUCCEEDED
+
+
 def test_a_stop_on_a_failing_disk_is_nobodys_fault(start, disk, jobs, store_serving, expected):
     running = start()
     job_id = jobs.create(running, iterations=ITERATIONS)
