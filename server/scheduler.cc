@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <exception>
 #include <optional>
@@ -92,9 +91,7 @@ class SchedulerImpl final : public Scheduler {
   void DescribeCost(const SearchSpec& spec, v1::Job& job) const override {
     const int64_t rows = StepRows(spec);
     job.set_step_rows(rows);
-    if (const double pace = rows_per_second_; pace > 0) {
-      job.set_estimated_step_seconds(static_cast<double>(rows) / pace);
-    }
+    if (const auto seconds = round_pace_.SecondsOf(rows)) job.set_estimated_step_seconds(*seconds);
   }
 
   void ScorePrompts(ScoreSpec spec, std::function<bool()> abandoned, ScoreDone done) override {
@@ -450,8 +447,8 @@ class SchedulerImpl final : public Scheduler {
       queue_.Progress(live.job.id(), live.rows_left());
       Settle(live);
     }
-    rows_per_second_ = pace_.Add(static_cast<double>(cost), Seconds(start));
-    queue_.SetPace(rows_per_second_);
+    round_pace_.Add(cost, seconds);
+    queue_.SetPace(pace_.Add(static_cast<double>(cost), Seconds(start)));
     return absl::OkStatus();
   }
 
@@ -516,8 +513,8 @@ class SchedulerImpl final : public Scheduler {
   // The most that a token of a job's survivors was found to hold on the device.
   double bytes_per_row_ = 0;
 
-  // What the device does for all jobs together; 0 while nothing is known.
-  std::atomic<double> rows_per_second_ = 0;
+  // Asked by callers.
+  RoundPace round_pace_;
   absl::Notification stopped_;
   absl::Mutex join_mutex_;
   std::thread thread_ ABSL_GUARDED_BY(join_mutex_);

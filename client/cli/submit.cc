@@ -58,7 +58,7 @@ void PrintDryRun(const Session& session, const v1::Job& job) {
                     spec.iterations(), " about ",
                     DurationText(absl::Seconds(seconds * spec.iterations())));
   } else {
-    absl::StrAppend(&cost, "; the server has run nothing yet to judge its pace by");
+    absl::StrAppend(&cost, "; the server has run no step of about that size yet to judge by");
   }
   Print(absl::StrCat(Pretty(ToJson(spec)), "\n", cost, "\n"));
 }
