@@ -103,6 +103,13 @@ def refuses(running, jobs):
     return caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
+def ends_without_blame(running, jobs, job_id, expected):
+    job = jobs.end(running, job_id)
+    assert job.state == jobs.states.SUCCEEDED
+    assert job.crashes == 0
+    assert jobs.history(running, job_id) == expected
+
+
 def test_a_disk_that_fails_while_a_job_runs(start, disk, jobs, metric, store_serving, expected):
     running = start()
     job_id = jobs.create(running, iterations=ITERATIONS)
@@ -156,10 +163,7 @@ def test_a_stop_on_a_failing_disk_is_nobodys_fault(start, disk, jobs, store_serv
     running.kill()  # Before any step of its own.
     disk.mend()
     running = start()
-    job = jobs.end(running, job_id)
-    assert job.state == jobs.states.SUCCEEDED
-    assert job.crashes == 0
-    assert jobs.history(running, job_id) == expected
+    ends_without_blame(running, jobs, job_id, expected)
 
 
 def test_a_round_that_never_began_is_nobodys_fault(start, disk, jobs, store_serving, expected):
@@ -173,10 +177,7 @@ def test_a_round_that_never_began_is_nobodys_fault(start, disk, jobs, store_serv
     running.kill()  # Before any step of its own, though the disk may have the note of one.
     disk.mend()
     running = start()
-    job = jobs.end(running, job_id)
-    assert job.state == jobs.states.SUCCEEDED
-    assert job.crashes == 0
-    assert jobs.history(running, job_id) == expected
+    ends_without_blame(running, jobs, job_id, expected)
 
 
 def test_a_disk_that_fails_before_the_start(start, disk, jobs, metric, store_serving, expected):
